@@ -1,0 +1,36 @@
+//! What a field may hold: the one description from which validation, defaults, `/schemas`, Admin API routes, SQL,
+//! the declarative format and the docs come.
+//!
+//! Records at the edges, types in the core: the Admin API, the stores and declarative files speak checked JSON
+//! [`Record`]s and a run-time [`Schema`]; the proxy and the plugins speak structs that serde makes from a checked record.
+//!
+//! - [`field`]: [`Field`], its [`Kind`] and the [`Rule`]s a value must keep, in Kong's vocabulary
+//! - [`build`]: the builder functions that `#[field(…)]` attributes call
+//! - [`schema`]: [`Schema`]: named fields, entity checks, keys, shorthands; [`Catalog`] holds all of them
+//! - [`check`]: rules that span several fields
+//! - [`violation`]: complaints, gathered all at once, in Kong's words and body shapes
+//!
+//! No I/O, no async, no knowledge of any entity.
+
+pub mod build;
+pub mod check;
+pub mod error;
+pub mod field;
+pub mod schema;
+pub mod violation;
+
+pub use check::Check;
+pub use error::ApiError;
+pub use field::{Field, Kind, OnDelete, Rule};
+pub use portcullis_schema_derive::Fields;
+pub use schema::{Catalog, ConfigSchema, Op, Schema, Shorthand};
+pub use violation::Violations;
+
+/// A checked or unchecked JSON object: what edges pass around.
+pub type Record = serde_json::Map<String, serde_json::Value>;
+
+/// A struct whose fields carry rules; derived with `#[derive(Fields)]`.
+pub trait Fields {
+    /// The fields in the order they are declared.
+    fn fields() -> Vec<(&'static str, Field)>;
+}

@@ -1,0 +1,1 @@
+//! The fixture shared by the black-box suites.
