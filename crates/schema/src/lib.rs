@@ -8,12 +8,14 @@
 //! - [`build`]: the builder functions that `#[field(…)]` attributes call
 //! - [`schema`]: [`Schema`]: named fields, entity checks, keys, shorthands; [`Catalog`] holds all of them
 //! - [`check`]: rules that span several fields
+//! - [`conflict`]: refusals that depend on what else is stored: keys taken, references broken
 //! - [`violation`]: complaints, gathered all at once, in Kong's words and body shapes
 //!
 //! No I/O, no async, no knowledge of any entity.
 
 pub mod build;
 pub mod check;
+pub mod conflict;
 pub mod error;
 pub mod field;
 pub mod schema;
