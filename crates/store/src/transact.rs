@@ -107,14 +107,16 @@ impl<R: Rows> Transaction<'_, R> {
         let id = Uuid::try_parse(&id_text).map_err(|_| Fault::Broken(format!("a record of {} came without an id", table.name())))?;
         let old = match self.rows.find(place, id)? {
             Some(old) if self.expired(old.expires_at) => {
-                self.delete(place, id)?;
+                if mode != Mode::Update {
+                    self.delete(place, id)?;
+                }
                 None
             }
             old => old,
         };
         match (mode, &old) {
-            (Mode::Insert, Some(_)) => return Err(Fault::Refused(ApiError::primary_key_violation(&id_text))),
-            (Mode::Update, None) => return Err(Fault::Refused(ApiError::id_not_found(&id_text))),
+            (Mode::Insert, Some(_)) => return Err(Fault::Refused(ApiError::primary_key_violation(by_id(&id_text)))),
+            (Mode::Update, None) => return Err(Fault::Refused(ApiError::not_found(by_id(&id_text)))),
             _ => {}
         }
         table.strip(&mut record);
@@ -172,7 +174,7 @@ impl<R: Rows> Transaction<'_, R> {
             let there = itself || self.rows.expiry(parent, parent_id)?.is_some_and(|expires_at| !self.expired(expires_at));
             if !there {
                 let parent = layout.tables[parent].name();
-                return Err(Fault::Refused(ApiError::foreign_key_violation(&foreign.field, parent, &parent_id.to_string())));
+                return Err(Fault::Refused(ApiError::foreign_key_missing(&foreign.field, by_id(&parent_id.to_string()), parent)));
             }
         }
         Ok(())
@@ -233,7 +235,7 @@ impl<R: Rows> Transaction<'_, R> {
                 let stays = self.rows.children(child, at, id, limit)?.into_iter().any(|row| !seen.contains(&(child, row)));
                 if stays {
                     let (child, parent) = (layout.tables[child].name(), layout.tables[place].name());
-                    return Err(Fault::Refused(ApiError::still_referenced(child, parent)));
+                    return Err(Fault::Refused(ApiError::still_referenced(parent, child)));
                 }
             }
         }
@@ -254,6 +256,10 @@ impl<R: Rows> Transaction<'_, R> {
         let change = Change { schema: table.schema.clone(), id, old: old.map(shown), new: new.map(shown) };
         self.outcome.changes.push(change);
     }
+}
+
+fn by_id(id: &str) -> Record {
+    Record::from_iter([("id".to_owned(), id.into())])
 }
 
 /// A record as readers see it: `ttl` is what remains of it.
