@@ -35,7 +35,7 @@ pub struct Index {
 }
 
 /// Look-ups that cost a hash each and never wait.
-pub trait Directory: Send + Sync {
+pub trait Directory {
     fn consumer(&self, id: Uuid) -> Option<Arc<Consumer>>;
     fn consumer_by_username(&self, username: &str) -> Option<Arc<Consumer>>;
     /// A live credential by its key; expired ones are not found.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{Env, Error, Handler, Index, Result};
 
 /// The phases a plugin has code for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases(u8);
 
 impl Phases {

@@ -138,7 +138,8 @@ pub struct Request {
     /// Extra fields for log entries, by dotted path.
     pub log_fields: Record,
     pub context: Context,
-    pub directory: Arc<dyn Directory>,
+    /// The snapshot the request runs on.
+    pub directory: Rc<dyn Directory>,
 }
 
 impl Request {
