@@ -149,7 +149,9 @@ fn schema_of<P: Plugin>() -> ConfigSchema {
         Protocols::Any => {}
         Protocols::HttpOnly => overrides.push(("protocols", build::set(build::string().required().one_of(HTTP)).required().default(HTTP))),
         Protocols::AnyDefault(list) => overrides.push(("protocols", build::set(build::protocol()).required().default(list))),
-        Protocols::These(list) => overrides.push(("protocols", build::set(build::string().required().one_of(list)).required().default(list))),
+        Protocols::These(list) => {
+            overrides.push(("protocols", build::set(build::string().required().one_of(list)).required().default(list)))
+        }
     }
     ConfigSchema {
         name: P::NAME.into(),

@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -26,8 +27,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Answer, Client, ConnectionCounts, Context, Credential, Directory, Entry, Env, Head, Instance, Node, Plugin, Request, RequestId, Source, State,
-    Step, TargetHealth, Upstream,
+    Answer, Client, ConnectionCounts, Context, Credential, Directory, Entry, Env, Head, Instance, Node, Plugin, Request, RequestId, Source,
+    State, Step, TargetHealth, Upstream,
 };
 
 /// A request under construction; unless told otherwise a GET from 127.0.0.1 over plain HTTP, one minute after midnight of
@@ -84,7 +85,7 @@ impl TestRequest {
             body: None,
             log_fields: Record::new(),
             context: Context::default(),
-            directory: Arc::new(People::default()),
+            directory: Rc::new(People::default()),
         };
         Self { request }.header("Host", "gateway.test")
     }
@@ -116,7 +117,7 @@ impl TestRequest {
     }
 
     pub fn people(mut self, people: &People) -> Self {
-        self.request.directory = Arc::new(people.clone());
+        self.request.directory = Rc::new(people.clone());
         self
     }
 

@@ -41,7 +41,8 @@ enum Type {
 
 fn type_of(content_type: &[u8]) -> Option<Type> {
     let starts = |prefix: &str| content_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
-    let types = [("application/x-www-form-urlencoded", Type::Form), ("application/json", Type::Json), ("multipart/form-data", Type::Multipart)];
+    let types =
+        [("application/x-www-form-urlencoded", Type::Form), ("application/json", Type::Json), ("multipart/form-data", Type::Multipart)];
     types.into_iter().find(|(prefix, _)| starts(prefix)).map(|(_, kind)| kind)
 }
 
@@ -155,7 +156,8 @@ fn text(bytes: &[u8]) -> String {
 
 fn boundary(content_type: &[u8]) -> Option<&[u8]> {
     let parameters = content_type.split(|byte| *byte == b';').skip(1).map(<[u8]>::trim_ascii);
-    let value = parameters.filter_map(|parameter| parameter.split_at_checked(9)).find(|(name, _)| name.eq_ignore_ascii_case(b"boundary="))?.1;
+    let value =
+        parameters.filter_map(|parameter| parameter.split_at_checked(9)).find(|(name, _)| name.eq_ignore_ascii_case(b"boundary="))?.1;
     let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
     (!value.is_empty()).then_some(value)
 }
@@ -187,7 +189,9 @@ fn part(raw: &[u8]) -> Part<'_> {
         Some((at, length)) => (&raw[..at], &raw[at + length..]),
         None => (raw, &b""[..]),
     };
-    let disposition = head.split(|byte| *byte == b'\n').find(|line| line.get(..20).is_some_and(|name| name.eq_ignore_ascii_case(b"content-disposition:")));
+    let disposition = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.get(..20).is_some_and(|name| name.eq_ignore_ascii_case(b"content-disposition:")));
     Part { name: disposition.and_then(field_name).map(Cow::Borrowed), raw, value }
 }
 
@@ -215,9 +219,15 @@ mod tests {
         let form = Body::parse(b"application/x-www-form-urlencoded", b"a=1&b&c=2&c=3").unwrap();
         assert_eq!((form.find("a"), form.find("b"), form.find("c")), (one("1"), Argument::NoText, Argument::Several));
         let json = Body::parse(b"application/json; charset=utf-8", br#"{"a":"1","b":2,"c":["3"]}"#).unwrap();
-        assert_eq!((json.find("a"), json.find("b"), json.find("c"), json.find("d")), (one("1"), Argument::NoText, Argument::Several, Argument::Absent));
+        assert_eq!(
+            (json.find("a"), json.find("b"), json.find("c"), json.find("d")),
+            (one("1"), Argument::NoText, Argument::Several, Argument::Absent)
+        );
         let multipart = Body::parse(b"multipart/form-data; boundary=b1", MULTIPART).unwrap();
-        assert_eq!((multipart.find("token"), multipart.find("left"), multipart.find("x")), (one("k-anna"), one("line\r\nline"), Argument::Absent));
+        assert_eq!(
+            (multipart.find("token"), multipart.find("left"), multipart.find("x")),
+            (one("k-anna"), one("line\r\nline"), Argument::Absent)
+        );
     }
 
     #[test]
@@ -244,7 +254,13 @@ mod tests {
 
     #[test]
     fn fields_become_json() {
-        assert_eq!(Body::parse(b"application/x-www-form-urlencoded", b"a=1&b&a=2").unwrap().to_value(), json!({ "a": ["1", "2"], "b": true }));
-        assert_eq!(Body::parse(b"multipart/form-data; boundary=b1", MULTIPART).unwrap().to_value(), json!({ "token": "k-anna", "left": "line\r\nline" }));
+        assert_eq!(
+            Body::parse(b"application/x-www-form-urlencoded", b"a=1&b&a=2").unwrap().to_value(),
+            json!({ "a": ["1", "2"], "b": true })
+        );
+        assert_eq!(
+            Body::parse(b"multipart/form-data; boundary=b1", MULTIPART).unwrap().to_value(),
+            json!({ "token": "k-anna", "left": "line\r\nline" })
+        );
     }
 }

@@ -69,8 +69,7 @@ impl Plugin for IpRestriction {
     const NAME: &'static str = "ip-restriction";
     const PRIORITY: i32 = 990;
     const PHASES: Phases = Phases::ACCESS;
-    const SCOPES: Scopes =
-        Scopes { protocols: Protocols::AnyDefault(&["http", "https", "tcp", "tls", "grpc", "grpcs"]), ..Scopes::ANY };
+    const SCOPES: Scopes = Scopes { protocols: Protocols::AnyDefault(&["http", "https", "tcp", "tls", "grpc", "grpcs"]), ..Scopes::ANY };
     type Config = Config;
 
     fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {

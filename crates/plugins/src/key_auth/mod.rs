@@ -205,7 +205,8 @@ impl KeyAuth {
                 Argument::Several => return Search::Duplicate,
                 Argument::One(key) => {
                     let found = look_up(&*request.directory, &key);
-                    drop((key, body));
+                    drop(key);
+                    drop(body);
                     if self.hide_credentials {
                         self.hide(request, &self.names[at]);
                     }

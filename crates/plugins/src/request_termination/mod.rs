@@ -125,7 +125,8 @@ impl RequestTermination {
         let workspace = request.directory.workspace();
         let route = request.route.as_deref().and_then(|route| entity(route, workspace));
         let service = request.service.as_deref().and_then(|service| entity(service, workspace));
-        for (name, value) in [("message", self.message.clone().map(Value::String)), ("matched_route", route), ("matched_service", service)] {
+        for (name, value) in [("message", self.message.clone().map(Value::String)), ("matched_route", route), ("matched_service", service)]
+        {
             if let Some(value) = value {
                 echo[name] = value;
             }
@@ -152,7 +153,8 @@ fn describe(request: &Request) -> Value {
     let authority = head.headers.get("host").map(text).unwrap_or_default();
     let captures = request.captures.as_deref();
     let unnamed: Vec<_> = captures.iter().flat_map(|captures| captures.numbered.iter().skip(1)).collect();
-    let named: Map<String, Value> = captures.iter().flat_map(|captures| &captures.named).map(|(name, value)| (name.to_string(), (&**value).into())).collect();
+    let named: Map<String, Value> =
+        captures.iter().flat_map(|captures| &captures.named).map(|(name, value)| (name.to_string(), (&**value).into())).collect();
     let mut out = json!({
         "scheme": if request.client.https { "https" } else { "http" },
         "host": host_of(&authority),
