@@ -28,5 +28,8 @@ pub enum Check {
         then_error: Option<&'static str>,
     },
     /// Anything else. Gets the whole record; complaints name the field (or `@entity`) and say what is wrong.
-    Custom { fields: Vec<&'static str>, check: fn(&Record) -> Result<(), Vec<(String, Value)>> },
+    Custom {
+        fields: Vec<&'static str>,
+        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+    },
 }
