@@ -1,1 +1,3 @@
-//! Room proxy.
+//! The data plane.
+
+pub mod router;
