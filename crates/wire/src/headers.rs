@@ -126,7 +126,19 @@ impl Headers {
 
     /// Registers a line that already stands in the buffer.
     pub(crate) fn push_line(&mut self, line: Range<usize>, name_len: usize, value: Range<usize>) {
-        let known = Known::of(&self.bytes[line.start..line.start + name_len]);
+        let known = self.known_at(line.start, name_len);
+        self.push_known_line(line, name_len, value, known);
+    }
+
+    /// Tells apart the name that stands in the buffer at `start`.
+    #[inline]
+    pub(crate) fn known_at(&self, start: usize, name_len: usize) -> Known {
+        Known::of(&self.bytes[start..start + name_len])
+    }
+
+    /// Registers a line that already stands in the buffer and whose name is told apart already.
+    #[inline]
+    pub(crate) fn push_known_line(&mut self, line: Range<usize>, name_len: usize, value: Range<usize>, known: Known) {
         self.lines.push(Line {
             start: line.start as u32,
             end: line.end as u32,
@@ -139,6 +151,11 @@ impl Headers {
 
     pub(crate) fn raw(&self, range: Range<usize>) -> &[u8] {
         &self.bytes[range]
+    }
+
+    /// Bytes the buffer can hold without growing.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub fn len(&self) -> usize {
