@@ -1,1 +1,4 @@
-//! Room proxy.
+//! The data plane.
+
+pub mod dns;
+pub mod router;

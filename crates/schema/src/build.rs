@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::field::{Field, Kind, OnDelete, Pattern, Record, Rule};
-use crate::{Check, Fields};
+use crate::{Check, Fields, Shorthand};
+
+pub use crate::typedefs::*;
 
 pub fn string() -> Field {
     Field::new(Kind::String)
@@ -42,7 +44,7 @@ pub fn record<T: Fields>() -> Field {
 /// A nested record given field by field, with checks that span its fields.
 pub fn record_of(fields: Vec<(&'static str, Field)>, checks: Vec<Check>) -> Field {
     let fields = fields.into_iter().map(|(name, field)| (Cow::Borrowed(name), field)).collect();
-    Field::new(Kind::Record(Record { fields, checks }))
+    Field::new(Kind::Record(Record { fields, checks, shorthands: Vec::new() }))
 }
 /// A reference to a row of `entity`, whose delete it stops.
 pub fn foreign(entity: &'static str) -> Field {
@@ -146,6 +148,37 @@ impl Field {
     pub fn custom(self, check: fn(&Value) -> Result<(), String>) -> Self {
         self.rule(Rule::Custom(check))
     }
+    /// Replaces the complaint of whichever rule is broken.
+    pub fn error(mut self, message: &'static str) -> Self {
+        self.error = Some(message);
+        self
+    }
+    /// As [`Field::matches`], with its own complaint.
+    pub fn matches_or(self, lua: &'static str, regex: &'static str, message: &'static str) -> Self {
+        self.rule(Rule::Match { pattern: Pattern { lua, regex }, message: Some(message) })
+    }
+    pub fn matches_none(self, lua: &'static str, regex: &'static str, message: &'static str) -> Self {
+        self.rule(Rule::NotMatch { pattern: Pattern { lua, regex }, message: Some(message) })
+    }
+    /// Each pattern is a pair of the spelling shown and the regex run.
+    pub fn matches_any(self, patterns: &[(&'static str, &'static str)], message: Option<&'static str>) -> Self {
+        let patterns = patterns.iter().map(|&(lua, regex)| Pattern { lua, regex }).collect();
+        self.rule(Rule::MatchAny { patterns, message })
+    }
+    /// Older spellings that a record still takes. No effect on other kinds.
+    pub fn shorthands(mut self, shorthands: Vec<Shorthand>) -> Self {
+        if let Kind::Record(record) = &mut self.kind {
+            record.shorthands.extend(shorthands);
+        }
+        self
+    }
+    /// Checks that span a record's fields. No effect on other kinds.
+    pub fn checks(mut self, checks: Vec<Check>) -> Self {
+        if let Kind::Record(record) = &mut self.kind {
+            record.checks.extend(checks);
+        }
+        self
+    }
     /// An attribute that `/schemas` shows and nothing else reads.
     pub fn shown(mut self, name: &'static str, value: impl Serialize) -> Self {
         self.shown.push((name, json_of(value)));
@@ -161,25 +194,4 @@ impl Field {
 
 fn json_of(value: impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
-}
-
-// ---- typedefs
-
-pub fn uuid() -> Field {
-    string().uuid_text()
-}
-/// The `id` of every entity.
-pub fn id() -> Field {
-    uuid().auto()
-}
-/// Seconds since the epoch, set when a row is made or changed.
-pub fn auto_timestamp() -> Field {
-    integer().timestamp().auto()
-}
-pub fn port() -> Field {
-    integer().between(0, 65535)
-}
-/// Milliseconds.
-pub fn timeout() -> Field {
-    integer().between(0, 2147483646)
 }

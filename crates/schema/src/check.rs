@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::{Record, Rule};
+use crate::validate::{is_reference, keeps};
+use crate::violation::ENTITY;
+use crate::{Op, Record, Rule, Violations};
 
 /// One rule over several fields. Field names may be dotted paths into nested records (`config.minute`).
 #[derive(Clone, Debug)]
@@ -28,5 +30,116 @@ pub enum Check {
         then_error: Option<&'static str>,
     },
     /// Anything else. Gets the whole record; complaints name the field (or `@entity`) and say what is wrong.
-    Custom { fields: Vec<&'static str>, check: fn(&Record) -> Result<(), Vec<(String, Value)>> },
+    Custom {
+        fields: Vec<&'static str>,
+        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+    },
+    /// As `Custom`, but not shown by `/schemas`.
+    Hidden {
+        fields: Vec<&'static str>,
+        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+    },
+    /// Checks nothing: what `/schemas` shows in the place of a hidden check.
+    Shown(Value),
+}
+
+/// Runs the checks of a record whose fields have been checked, adding to what was found there.
+///
+/// A check is left out when a field it looks at is wrong already, holds a vault reference, or lies in a nested record that
+/// is null. Checks on presence look at whatever is there.
+pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Violations) {
+    for check in checks {
+        if let Err(complaints) = run_one(check, record, op, violations) {
+            for (path, complaint) in complaints {
+                violations.add(&path, complaint);
+            }
+        }
+    }
+}
+
+type Complaints = Vec<(String, Value)>;
+
+fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Result<(), Complaints> {
+    let when_updating = if op == Op::Update { "when updating, " } else { "" };
+    let entity = |text: String| Err(vec![(ENTITY.to_owned(), Value::String(text))]);
+    let filled = |names: &[&str]| names.iter().filter(|name| is_filled(record, name)).count();
+    let referenced = |names: &[&str]| names.iter().any(|name| at(record, name).is_some_and(is_reference));
+    let wrong = |names: &[&str]| names.iter().any(|name| so_far.at(name).is_some());
+    match check {
+        Check::AtLeastOneOf(names) if filled(names) == 0 => {
+            entity(format!("{when_updating}at least one of these fields must be non-empty: {}", quoted(names)))
+        }
+        Check::OnlyOneOf(names) if filled(names) != 1 => {
+            entity(format!("exactly one of these fields must be non-empty: {}", quoted(names)))
+        }
+        Check::MutuallyExclusive(names) if filled(names) > 1 => {
+            entity(format!("only one or none of these fields must be set: {}", quoted(names)))
+        }
+        Check::MutuallyRequired(names) if (1..names.len()).contains(&filled(names)) => {
+            entity(format!("all or none of these fields must be set: {}", quoted(names)))
+        }
+        Check::Distinct(names) => {
+            let values: Vec<&Value> = names.iter().filter_map(|name| at(record, name)).filter(|value| !value.is_null()).collect();
+            let repeated = values.iter().enumerate().any(|(at, value)| values[..at].contains(value));
+            if repeated { entity(format!("values of these fields must be distinct: {}", quoted(names))) } else { Ok(()) }
+        }
+        Check::Conditional { if_field, if_match, then_field, then_match, then_required, then_error } => {
+            let (Some(condition), Some(value)) = (at(record, if_field), at(record, then_field)) else { return Ok(()) };
+            let looked_at = [*if_field, *then_field];
+            if wrong(&looked_at) || referenced(&looked_at) || keeps(if_match, false, condition).is_err() {
+                return Ok(());
+            }
+            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
+            let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
+            Err(vec![(ENTITY.to_owned(), text.into()), ((*then_field).to_owned(), complaint.into())])
+        }
+        Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {
+            let Some(condition) = at(record, if_field) else { return Ok(()) };
+            if wrong(&[*if_field])
+                || referenced(&[*if_field])
+                || keeps(if_match, false, condition).is_err()
+                || filled(then_at_least_one_of) > 0
+            {
+                return Ok(());
+            }
+            let names = quoted(then_at_least_one_of);
+            entity(then_error.map_or_else(
+                || format!("{when_updating}at least one of these fields must be non-empty: {names}"),
+                |text| text.replace("%s", &names),
+            ))
+        }
+        Check::Custom { fields: names, check } | Check::Hidden { fields: names, check } => {
+            if wrong(names) || referenced(names) {
+                Ok(())
+            } else {
+                check(record)
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+}
+
+/// The value at a dotted path. None if a record on the way is null.
+pub(crate) fn at<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
+    let mut segments = path.split('.');
+    let mut value = record.get(segments.next()?)?;
+    for segment in segments {
+        value = value.as_object()?.get(segment)?;
+    }
+    Some(value)
+}
+
+/// Neither null nor empty.
+fn is_filled(record: &Record, path: &str) -> bool {
+    match at(record, path) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(_) => true,
+    }
 }

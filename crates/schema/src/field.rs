@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::Check;
+use crate::{Check, Shorthand};
 
 /// What a value may be. Names follow Kong's schema types.
 #[derive(Clone, Debug)]
@@ -31,11 +31,12 @@ pub enum Kind {
     },
 }
 
-/// A nested record: its fields and the checks that span them.
+/// A nested record: its fields, the checks that span them and the older spellings it still takes.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub fields: Vec<(Cow<'static, str>, Field)>,
     pub checks: Vec<Check>,
+    pub shorthands: Vec<Shorthand>,
 }
 
 /// What happens to a row when the row it references is deleted.
@@ -80,6 +81,8 @@ pub enum Rule {
     Uuid,
     IsRegex,
     Timestamp,
+    /// Every element of an array or set must keep these (used in conditions over `protocols`).
+    Elements(Vec<Rule>),
     /// Sets of values of which only one may be used, e.g. `protocols` of a route.
     MutuallyExclusiveSubsets(Vec<Vec<&'static str>>),
     /// Anything else: answers the complaint in Kong's words. Runs after the other rules.
@@ -109,6 +112,8 @@ pub struct Field {
     pub transient: bool,
     pub default: Option<Value>,
     pub rules: Vec<Rule>,
+    /// Replaces the complaint of whichever rule is broken.
+    pub error: Option<&'static str>,
     /// A vault reference may stand in place of the value.
     pub referenceable: bool,
     /// Marked for encryption at rest: shown in `/schemas` as Kong does.
@@ -132,6 +137,7 @@ impl Field {
             transient: false,
             default: None,
             rules: Vec::new(),
+            error: None,
             referenceable: false,
             encrypted: false,
             shown: Vec::new(),

@@ -6,24 +6,39 @@
 //!
 //! - [`field`]: [`Field`], its [`Kind`] and the [`Rule`]s a value must keep, in Kong's vocabulary
 //! - [`build`]: the builder functions that `#[field(…)]` attributes call
+//! - [`typedefs`]: Kong's shared definitions (`port`, `host`, `tags`, …) with their checks; [`address`] holds the host rules
 //! - [`schema`]: [`Schema`]: named fields, entity checks, keys, shorthands; [`Catalog`] holds all of them
 //! - [`check`]: rules that span several fields
+//! - [`prepare`](Catalog::prepare): an input becomes a complete, valid record: shorthands, merge, defaults, checks
+//! - [`describe`](Catalog::describe): what `/schemas` answers; [`infer`] gives form values their types
 //! - [`violation`]: complaints, gathered all at once, in Kong's words and body shapes
 //!
 //! No I/O, no async, no knowledge of any entity.
 
+pub mod address;
 pub mod build;
 pub mod check;
+pub mod describe;
 pub mod error;
 pub mod field;
+mod fill;
+pub mod infer;
+pub mod lua;
+mod pattern;
+mod prepare;
 pub mod schema;
+pub mod typedefs;
+mod validate;
 pub mod violation;
 
 pub use check::Check;
 pub use error::ApiError;
 pub use field::{Field, Kind, OnDelete, Rule};
+pub use fill::random_text;
 pub use portcullis_schema_derive::Fields;
-pub use schema::{Catalog, ConfigSchema, Op, Schema, Shorthand};
+pub use prepare::Given;
+pub use schema::{Catalog, ConfigSchema, Op, Schema, Shorthand, Transform};
+pub use validate::is_reference;
 pub use violation::Violations;
 
 /// A checked or unchecked JSON object: what edges pass around.

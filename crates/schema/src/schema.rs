@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{ApiError, Check, Field, Record};
+use crate::{Check, Field, Record, Violations};
 
 /// What is being done with a record: rules differ in small ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,29 @@ pub struct Shorthand {
     pub expand: fn(&Value, &mut Record) -> Result<(), String>,
 }
 
+/// A value computed on write from others, after validation: a password's hash, a certificate's digest.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    /// Runs only when one of these fields was given in this write. Empty: on every write.
+    pub inputs: &'static [&'static str],
+    pub apply: fn(&mut Record) -> Result<(), Violations>,
+}
+
+impl Shorthand {
+    /// An older spelling of the field at `path` in the same record. Its value moves there and is shown under both names.
+    pub fn moved(name: &'static str, field: Field, path: &[&'static str], message: &'static str) -> Self {
+        let deprecation = json!({ "message": message, "removal_in_version": "4.0", "replaced_with": [{ "path": path }] });
+        Self { name, field: field.shown("deprecation", deprecation), expand: |_, _| Ok(()) }
+    }
+
+    /// Where a moved field went, if this shorthand is no more than a move.
+    pub fn moved_to(&self) -> Option<Vec<&str>> {
+        let (_, deprecation) = self.field.shown.iter().find(|(name, _)| *name == "deprecation")?;
+        let path = deprecation.get("replaced_with")?.get(0)?.get("path")?.as_array()?;
+        path.iter().map(Value::as_str).collect()
+    }
+}
+
 /// One entity: a URL, a table and a declarative key in one.
 #[derive(Clone, Debug)]
 pub struct Schema {
@@ -44,6 +67,10 @@ pub struct Schema {
     pub fields: Vec<(Cow<'static, str>, Field)>,
     pub shorthands: Vec<Shorthand>,
     pub checks: Vec<Check>,
+    /// Brings fields in line with each other before defaults are filled in and checks run.
+    pub settle: Option<fn(&mut Record)>,
+    /// What is computed on write once everything is valid: digests, hashes, normal forms.
+    pub transforms: Vec<Transform>,
     /// Rows belong to a workspace (hidden `ws_id`).
     pub workspaceable: bool,
     /// Rows may have a time to live in seconds (`ttl` on write and read).
@@ -68,6 +95,8 @@ impl Schema {
             fields: fields.into_iter().map(|(name, field)| (Cow::Borrowed(name), field)).collect(),
             shorthands: Vec::new(),
             checks: Vec::new(),
+            settle: None,
+            transforms: Vec::new(),
             workspaceable: true,
             ttl: false,
             admin_api: true,
@@ -116,27 +145,5 @@ pub struct Catalog {
 impl Catalog {
     pub fn entity(&self, name: &str) -> Option<&Arc<Schema>> {
         self.entities.iter().find(|schema| schema.name == name)
-    }
-
-    /// Makes a complete, valid record of `input`: shorthands expanded, defaults and automatic fields filled, foreign
-    /// references as `{"id": …}` (names are left for the store's caller to resolve), everything checked.
-    ///
-    /// `existing` is the stored row for [`Op::Update`], into which `input` is merged as PATCH does. `now` is in seconds.
-    /// Errors with every complaint at once.
-    pub fn prepare(&self, schema: &Schema, input: Record, op: Op, existing: Option<&Record>, now: f64) -> Result<Record, ApiError> {
-        let _ = (schema, input, op, existing, now);
-        Err(ApiError::message(500, "validation is not built yet"))
-    }
-
-    /// What `GET /schemas/:entity` answers.
-    pub fn describe(&self, schema: &Schema) -> Value {
-        let _ = schema;
-        Value::Null
-    }
-
-    /// What `GET /schemas/plugins/:name` answers.
-    pub fn describe_plugin(&self, plugin: &ConfigSchema) -> Value {
-        let _ = plugin;
-        Value::Null
     }
 }

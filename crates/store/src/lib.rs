@@ -1,1 +1,129 @@
-//! Room store.
+//! Where configuration is kept: one trait, several stores, one suite that all of them pass.
+//!
+//! A store holds checked [`Record`]s by entity, keeps uniqueness and references, and tells every change it made. It
+//! validates nothing else: records come from `Catalog::prepare`. Built from the schemas alone; knows no entity by name.
+//!
+//! Every store works on its own thread or connection: nothing here runs on a worker.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use portcullis_schema::{ApiError, Record, Schema};
+use serde_json::Value;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a row is looked up by.
+#[derive(Clone, Debug)]
+pub enum Key {
+    Id(Uuid),
+    /// A unique field and its value, e.g. `name`.
+    Unique(String, Value),
+    /// All fields of the schema's cache key (`consumer` + `group` of an ACL), foreign ones as the id text or null.
+    Composite(Vec<(String, Value)>),
+}
+
+/// Which rows of a collection are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Rows that reference this row: the foreign field and the id.
+    pub parent: Option<(String, Uuid)>,
+    /// Rows that carry these tags.
+    pub tags: Option<Tags>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Tags {
+    All(Vec<String>),
+    Any(Vec<String>),
+}
+
+/// Rows in ascending order of id, and where the next page starts.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub rows: Vec<Record>,
+    /// The id after which the next page starts; none on the last page.
+    pub next: Option<Uuid>,
+}
+
+/// One write. Records are complete: what PATCH merges is merged before.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// A new row; an existing id or unique value is a violation.
+    Insert(Arc<Schema>, Record),
+    /// Replaces the row with the record's id; none there is not found (code 6).
+    Update(Arc<Schema>, Record),
+    /// Inserts or replaces.
+    Upsert(Arc<Schema>, Record),
+    /// Removes a row and what cascades from it; refused when a restricting row references it. An absent row is fine.
+    Delete(Arc<Schema>, Uuid),
+    /// Removes every row of every entity (`POST /config` with database=off replaces everything).
+    Clear,
+}
+
+/// Operations applied in one transaction: all or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeSet {
+    pub operations: Vec<Operation>,
+}
+
+/// What happened to one row.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub schema: Arc<Schema>,
+    pub id: Uuid,
+    pub old: Option<Record>,
+    pub new: Option<Record>,
+}
+
+/// A committed change set: every row it touched, cascades included, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// Grows with each committed change set of this store.
+    pub version: u64,
+    pub changes: Vec<Change>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The client's fault, in Kong's words; which operation of the change set it was.
+    #[error("{error}")]
+    Refused { operation: usize, error: ApiError },
+    /// The store cannot be reached or failed; nothing was changed. Clients see a body without the cause.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Hears of every committed change set, in order; a subscriber that falls behind is told so and reloads.
+pub type ChangeFeed = broadcast::Receiver<Arc<Applied>>;
+
+pub trait Store: Send + Sync {
+    fn get<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
+    /// At most `size` rows after the row with id `after`.
+    fn page<'a>(
+        &'a self,
+        of: &'a Arc<Schema>,
+        after: Option<Uuid>,
+        size: usize,
+        filter: Filter,
+    ) -> BoxFuture<'a, Result<Page, StoreError>>;
+    /// One transaction, all or nothing.
+    fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
+    fn changes(&self) -> ChangeFeed;
+    /// Whether a statement can be run now.
+    fn reachable(&self) -> BoxFuture<'_, bool>;
+    /// Entities can be written one by one (false for declarative configuration, which is replaced as a whole).
+    fn writable(&self) -> bool;
+    /// 32 hex digits that change with the configuration, where the store keeps one (database=off).
+    fn configuration_hash(&self) -> Option<String>;
+    /// Rows of `tags`: (entity name, id, tag), for one tag or all, in a stable order.
+    fn tagged<'a>(
+        &'a self,
+        tag: Option<&'a str>,
+        after: Option<(Uuid, String)>,
+        size: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, Uuid, String)>, StoreError>>;
+}

@@ -127,6 +127,14 @@ impl RequestHead {
         self.expects_continue = false;
     }
 
+    /// A head made of its parts, without headers: `target` is `/path?query`.
+    pub fn of(method: &str, target: &str) -> Self {
+        let mut head = Self { method: Method::of(method.as_bytes()), ..Self::default() };
+        head.method_text = head.headers.push_raw(method.as_bytes());
+        head.target = head.headers.push_raw(target.as_bytes());
+        head
+    }
+
     pub fn method_text(&self) -> &[u8] {
         self.headers.raw(self.method_text.clone())
     }

@@ -1,0 +1,116 @@
+//! Keys: JSON Web Keys and PEM pairs for plugins that sign or verify.
+
+use portcullis_schema::{Check, Fields, Record, Schema};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Entity, Ref, pem};
+
+/// A key under its id (`kid`), as a JWK or as a PEM pair.
+#[derive(Clone, Debug, Deserialize, Fields)]
+pub struct Key {
+    /// The row's id.
+    #[field(id())]
+    pub id: Uuid,
+    /// The set it belongs to.
+    #[field(foreign_cascade("key_sets").shown("required", false))]
+    pub set: Option<Ref>,
+    /// A name to find it by.
+    #[field(name().unique().shown("required", false))]
+    pub name: Option<String>,
+    /// The key id that tokens carry; unique within the set.
+    #[field(string().required().shown("unique", false))]
+    pub kid: String,
+    /// A JSON Web Key, as text.
+    #[field(string().referenceable().encrypted().custom(check_jwk))]
+    pub jwk: Option<String>,
+    /// A pair in PEM, or half of one.
+    #[field(record::<PemPair>().checks(vec![Check::AtLeastOneOf(vec!["private_key", "public_key"])]).shown("required", false))]
+    pub pem: Option<PemPair>,
+    /// Labels to filter by.
+    #[field(tags())]
+    pub tags: Option<Vec<String>>,
+    /// When it was made, in seconds since the epoch.
+    #[field(auto_timestamp())]
+    pub created_at: Option<i64>,
+    /// When it was last changed, in seconds since the epoch.
+    #[field(auto_timestamp())]
+    pub updated_at: Option<i64>,
+}
+
+/// A private and a public key in PEM.
+#[derive(Clone, Debug, Deserialize, Fields)]
+pub struct PemPair {
+    /// The private key.
+    #[field(string().referenceable().encrypted().shown("required", false))]
+    pub private_key: Option<String>,
+    /// The public key.
+    #[field(string().referenceable().shown("required", false))]
+    pub public_key: Option<String>,
+}
+
+impl Entity for Key {
+    const NAME: &'static str = "keys";
+    const ENDPOINT_KEY: Option<&'static str> = Some("name");
+
+    fn schema() -> Schema {
+        let checks = vec![
+            Check::MutuallyExclusive(vec!["jwk", "pem"]),
+            Check::AtLeastOneOf(vec!["jwk", "pem"]),
+            Check::Custom { fields: vec!["jwk", "pem", "kid"], check: check_key },
+        ];
+        Schema { cache_key: &["kid", "set"], checks, ..Self::base() }
+    }
+}
+
+const BAD_JWK: &str = "could not load JWK, likely not a valid key";
+
+fn check_jwk(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    let Ok(Value::Object(jwk)) = serde_json::from_str(text) else { return Err("could not json decode jwk string".to_owned()) };
+    let has = |names: &[&str]| names.iter().all(|name| jwk.get(*name).and_then(Value::as_str).is_some_and(is_base64url));
+    let curve = jwk.get("crv").and_then(Value::as_str);
+    let fits = match jwk.get("kty").and_then(Value::as_str) {
+        Some("RSA") => has(&["n", "e"]),
+        Some("EC") => matches!(curve, Some("P-256" | "P-384" | "P-521" | "secp256k1")) && has(&["x", "y"]),
+        Some("OKP") => matches!(curve, Some("Ed25519" | "X25519" | "Ed448" | "X448")) && has(&["x"]),
+        Some("oct") => has(&["k"]),
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(BAD_JWK.to_owned()) }
+}
+
+fn is_base64url(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
+}
+
+fn check_key(record: &Record) -> Result<(), Vec<(String, Value)>> {
+    let complain = |field: &str, text: &str| Err(vec![(field.to_owned(), Value::from(text))]);
+    if let Some(jwk) = record.get("jwk").and_then(Value::as_str) {
+        let inner: Value = serde_json::from_str(jwk).unwrap_or(Value::Null);
+        if inner.get("kid") != record.get("kid") {
+            return complain("@entity", "kid in jwk.kid must be equal to keys.kid");
+        }
+    }
+    let Some(Value::Object(pair)) = record.get("pem") else { return Ok(()) };
+    let half = |name: &str| pair.get(name).filter(|value| !portcullis_schema::is_reference(value)).and_then(Value::as_str);
+    let public = match half("public_key") {
+        Some(text) => match pem::PublicKey::from_pem(text) {
+            Some(key) => Some(key),
+            None => return complain("pem", "could not load public key"),
+        },
+        None => None,
+    };
+    let private = match half("private_key") {
+        Some(text) => match pem::public_half(text) {
+            Some(key) => Some(key),
+            None => return complain("pem", "could not load private key"),
+        },
+        None => None,
+    };
+    match (public, private) {
+        (Some(public), Some(private)) if public != private => complain("pem", "public key does not match private key"),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! JSON values spelled as Lua tables: Kong's messages carry keys and nested complaints that way.
+
+use serde_json::{Map, Value};
+
+/// One line, keys sorted: `{consumer=null,name="x"}`. How Kong names a key in unique and primary key violations.
+pub fn key(fields: &Map<String, Value>) -> String {
+    let mut fields: Vec<_> = fields.iter().collect();
+    fields.sort_by_key(|(name, _)| name.as_str());
+    let inner: Vec<String> = fields.into_iter().map(|(name, value)| format!("{}={}", table_key(name), inline(value))).collect();
+    format!("{{{}}}", inner.join(","))
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => key(fields),
+        Value::Array(list) => format!("{{{}}}", list.iter().map(inline).collect::<Vec<_>>().join(",")),
+        other => scalar(other),
+    }
+}
+
+/// Several lines, two spaces a level, as Kong's pretty printer writes nested complaints.
+pub fn pretty(value: &Value) -> String {
+    let mut out = String::new();
+    write_pretty(value, 0, &mut out);
+    out
+}
+
+fn write_pretty(value: &Value, depth: usize, out: &mut String) {
+    let entries: Vec<(Option<String>, &Value)> = match value {
+        // A list with holes: elements keep their place by name from the first hole on.
+        Value::Array(list) => {
+            let whole = list.iter().position(Value::is_null).unwrap_or(list.len());
+            let named = |at: usize| (at >= whole).then(|| format!("[{}]", at + 1));
+            list.iter().enumerate().filter(|(_, element)| !element.is_null()).map(|(at, element)| (named(at), element)).collect()
+        }
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| name.as_str());
+            fields.into_iter().map(|(name, field)| (Some(table_key(name)), field)).collect()
+        }
+        other => return out.push_str(&scalar(other)),
+    };
+    if entries.is_empty() {
+        return out.push_str("{}");
+    }
+    out.push_str("{\n");
+    let indent = "  ".repeat(depth + 1);
+    for (at, (name, entry)) in entries.iter().enumerate() {
+        out.push_str(&indent);
+        if let Some(name) = name {
+            out.push_str(name);
+            out.push_str(" = ");
+        }
+        write_pretty(entry, depth + 1, out);
+        out.push_str(if at + 1 < entries.len() { ",\n" } else { "\n" });
+    }
+    out.push_str(&"  ".repeat(depth));
+    out.push('}');
+}
+
+/// A bare word where Lua allows one, else `["…"]`.
+fn table_key(name: &str) -> String {
+    let word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
+    if word && !name.is_empty() { name.to_owned() } else { format!("[{}]", quoted(name)) }
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        other => text(other),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains('\n') && !text.contains('\r') && !text.contains("]]") {
+        return format!("[[{text}]]");
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\r', "\\r"))
+}
+
+/// A value as Lua's `tostring` gives it: what complaints quote.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => self::number(float),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// A number without a fraction if it has none.
+pub fn number(float: f64) -> String {
+    if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 { format!("{}", float as i64) } else { format!("{float}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keys_are_sorted_and_null_is_spelled_out() {
+        let Value::Object(fields) = json!({ "service": { "id": "s" }, "name": "x", "route": null }) else { return };
+        assert_eq!(key(&fields), r#"{name="x",route=null,service={id="s"}}"#);
+    }
+
+    #[test]
+    fn names_that_are_no_words_are_bracketed() {
+        assert_eq!(pretty(&json!({ "@entity": ["x"], "a": 1 })), "{\n  [\"@entity\"] = {\n    \"x\"\n  },\n  a = 1\n}");
+    }
+
+    #[test]
+    fn a_list_names_its_elements_after_a_hole() {
+        assert_eq!(pretty(&json!(["a", null, "b"])), "{\n  \"a\",\n  [3] = \"b\"\n}");
+    }
+}

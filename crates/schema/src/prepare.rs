@@ -1,0 +1,262 @@
+//! From what a client sent to a record that can be stored: shorthands, merge, defaults, checks, transformations.
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
+use crate::fill::{Moment, fill_record};
+use crate::validate::{check_record, check_value, same};
+use crate::{ApiError, Catalog, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Violations, lua};
+
+/// How a record is to be prepared.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    pub op: Op,
+    /// The stored row, for [`Op::Update`].
+    pub existing: Option<&'a Record>,
+    /// Seconds since the epoch.
+    pub now: f64,
+    /// Whether values computed on write (hashes, normal forms) are computed. Exported documents carry them already.
+    pub transform: bool,
+}
+
+type Fields = Vec<(Cow<'static, str>, Field)>;
+
+impl Catalog {
+    /// Makes a complete, valid record of `input`: shorthands expanded, defaults and automatic fields filled, foreign
+    /// references as `{"id": …}`, everything checked. References by another unique field (`{"name": …}`) pass as they are:
+    /// the caller resolves them, before or after.
+    ///
+    /// `existing` is the stored row for [`Op::Update`], into which `input` is merged as PATCH does. `now` is in seconds.
+    /// Errors with every complaint at once.
+    pub fn prepare(&self, schema: &Schema, input: Record, op: Op, existing: Option<&Record>, now: f64) -> Result<Record, ApiError> {
+        self.prepare_given(schema, input, Given { op, existing, now, transform: true })
+    }
+
+    /// As [`Catalog::prepare`], with a say over transformations.
+    pub fn prepare_given(&self, schema: &Schema, mut input: Record, given: Given<'_>) -> Result<Record, ApiError> {
+        let ttl = take_ttl(schema, &mut input)?;
+        let existing = given.existing.filter(|_| given.op == Op::Update);
+        let kind = self.config_schema(schema, &input, existing);
+        let fields = effective_fields(schema, kind.as_ref().ok().and_then(|kind| *kind));
+
+        let mut wrong_shorthands = Violations::default();
+        expand_shorthands(&fields, &schema.shorthands, &mut input, &mut wrong_shorthands);
+        if !wrong_shorthands.is_empty() {
+            return Err(ApiError::schema_violation(wrong_shorthands));
+        }
+        let touched: Vec<String> = input.keys().cloned().collect();
+        let mut violations = Violations::default();
+        let mut hidden = Record::new();
+        let mut record = match existing {
+            Some(existing) => {
+                note_immutable(&fields, &input, existing, &mut violations);
+                let mut merged = existing.clone();
+                // What the store keeps beside the fields of the schema (workspace, expiry) travels along unseen.
+                hidden = merged
+                    .keys()
+                    .filter(|key| !fields.iter().any(|(name, _)| name == *key))
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .filter_map(|key| merged.remove_entry(&key))
+                    .collect();
+                merge(&fields, &mut merged, input);
+                merged
+            }
+            None => input,
+        };
+        if let Some(settle) = schema.settle {
+            settle(&mut record);
+        }
+        fill_record(&fields, &mut record, Moment { op: given.op, now: given.now });
+        let checks: Vec<_> = match kind {
+            Ok(Some(config)) => schema.checks.iter().chain(&config.checks).cloned().collect(),
+            _ => schema.checks.clone(),
+        };
+        if let Err(found) = check_record(&fields, &checks, &record, given.op) {
+            violations.0.extend(found.0);
+        }
+        if let Err((field, complaint)) = kind {
+            violations.0.entry(field).or_insert(Value::String(complaint));
+        }
+        if !violations.is_empty() {
+            return Err(ApiError::schema_violation(violations));
+        }
+        for transform in schema.transforms.iter().filter(|_| given.transform) {
+            if transform.inputs.is_empty() || transform.inputs.iter().any(|field| touched.iter().any(|name| name == field)) {
+                (transform.apply)(&mut record).map_err(ApiError::schema_violation)?;
+            }
+        }
+        record.extend(hidden);
+        if let Some(ttl) = ttl {
+            record.insert("ttl".to_owned(), ttl);
+        }
+        Ok(record)
+    }
+
+    /// The schema of `config` that the record's `name` picks; none if the entity has no such field or no name is given.
+    /// Errors with the field to complain about.
+    fn config_schema(&self, schema: &Schema, input: &Record, existing: Option<&Record>) -> Result<Option<&ConfigSchema>, (String, String)> {
+        let Some(by) = schema.config_by else { return Ok(None) };
+        let name = input.get(by).or_else(|| existing.and_then(|existing| existing.get(by)));
+        let Some(name) = name.and_then(Value::as_str) else { return Ok(None) };
+        let of_vaults = schema.name == "vaults";
+        let known = if of_vaults { &self.vaults } else { &self.plugins };
+        match known.get(name) {
+            Some(config) => Ok(Some(config)),
+            None if of_vaults => Err((by.to_owned(), format!("vault '{name}' is not installed"))),
+            None => Err((by.to_owned(), format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property"))),
+        }
+    }
+
+    /// The record as clients see it: moved settings also appear under their older names.
+    pub fn shown(&self, schema: &Schema, mut record: Record) -> Record {
+        if let Ok(Some(config)) = self.config_schema(schema, &record, None) {
+            let fields = effective_fields(schema, Some(config));
+            show_moved(&fields, &schema.shorthands, &mut record);
+        }
+        record
+    }
+
+    /// The entity's fields as they apply to this record: with the `config` and the overrides of its plugin or vault.
+    pub(crate) fn fields_for(&self, schema: &Schema, input: &Record, existing: Option<&Record>) -> Vec<(Cow<'static, str>, Field)> {
+        effective_fields(schema, self.config_schema(schema, input, existing).ok().flatten())
+    }
+}
+
+/// The entity's fields with those of its plugin or vault in their place.
+pub(crate) fn effective_fields(schema: &Schema, config: Option<&ConfigSchema>) -> Fields {
+    let mut fields = schema.fields.clone();
+    if schema.config_by.is_none() {
+        return fields;
+    }
+    for (name, field) in &mut fields {
+        match config {
+            Some(config) if name == "config" => *field = config_field(config),
+            Some(config) => {
+                if let Some((_, wanted)) = config.overrides.iter().find(|(overridden, _)| *overridden == name.as_ref()) {
+                    let default = wanted.default.clone().or_else(|| field.default.clone());
+                    *field = Field { default, required: wanted.required || field.required, ..wanted.clone() };
+                }
+            }
+            None if name == "config" => *field = Field::new(Kind::Json),
+            None => {}
+        }
+    }
+    fields
+}
+
+/// The `config` field with the shorthands its schema lists beside it.
+pub(crate) fn config_field(config: &ConfigSchema) -> Field {
+    config.config.clone().shorthands(config.shorthands.clone())
+}
+
+fn take_ttl(schema: &Schema, input: &mut Record) -> Result<Option<Value>, ApiError> {
+    if !schema.ttl {
+        return Ok(None);
+    }
+    let Some(ttl) = input.remove("ttl").filter(|ttl| !ttl.is_null()) else { return Ok(None) };
+    match ttl.as_f64() {
+        Some(seconds) if seconds.fract() == 0.0 && (0.0..=100_000_000.0).contains(&seconds) => Ok(Some(json!(seconds as u64))),
+        _ => Err(ApiError::invalid_options(Violations::of("ttl", "must be an integer between 0 and 100000000"))),
+    }
+}
+
+/// Replaces every shorthand, at any depth, by what it stands for. Complaints are filed at the top, as Kong does.
+fn expand_shorthands(fields: &[(Cow<'static, str>, Field)], shorthands: &[Shorthand], record: &mut Record, wrong: &mut Violations) {
+    for shorthand in shorthands {
+        let Some(value) = record.remove(shorthand.name) else { continue };
+        if let Err(complaint) = check_value(&shorthand.field, &value, Op::Insert) {
+            wrong.0.insert(shorthand.name.to_owned(), complaint);
+            continue;
+        }
+        let done = match shorthand.moved_to() {
+            Some(path) => move_value(shorthand.name, &path, value, record),
+            None => (shorthand.expand)(&value, record),
+        };
+        if let Err(complaint) = done {
+            wrong.0.insert(shorthand.name.to_owned(), complaint.into());
+        }
+    }
+    for (name, field) in fields {
+        if let Some(value) = record.get_mut(name.as_ref()) {
+            expand_inside(&field.kind, value, wrong);
+        }
+    }
+}
+
+fn expand_inside(kind: &Kind, value: &mut Value, wrong: &mut Violations) {
+    match (kind, value) {
+        (Kind::Record(inner), Value::Object(record)) => expand_shorthands(&inner.fields, &inner.shorthands, record, wrong),
+        (Kind::Array(element) | Kind::Set(element), Value::Array(list)) => {
+            list.iter_mut().for_each(|value| expand_inside(&element.kind, value, wrong));
+        }
+        (Kind::Map { values, .. }, Value::Object(entries)) => {
+            entries.values_mut().for_each(|value| expand_inside(&values.kind, value, wrong));
+        }
+        _ => {}
+    }
+}
+
+fn move_value(name: &str, path: &[&str], value: Value, record: &mut Record) -> Result<(), String> {
+    let Some((last, parents)) = path.split_last() else { return Ok(()) };
+    let mut at = record;
+    for parent in parents {
+        let inner = at.entry(*parent).or_insert_with(|| Value::Object(Record::new()));
+        if inner.is_null() {
+            *inner = Value::Object(Record::new());
+        }
+        let Value::Object(inner) = inner else { return Ok(()) };
+        at = inner;
+    }
+    match at.get(*last) {
+        Some(other) if !same(other, &value) => Err(format!(
+            "both deprecated and new field are used but their values mismatch: {name} = {} vs {} = {}",
+            lua::text(&value),
+            path.join("."),
+            lua::text(other)
+        )),
+        _ => {
+            at.insert((*last).to_owned(), value);
+            Ok(())
+        }
+    }
+}
+
+fn show_moved(fields: &[(Cow<'static, str>, Field)], shorthands: &[Shorthand], record: &mut Record) {
+    for (name, field) in fields {
+        if let (Kind::Record(inner), Some(Value::Object(value))) = (&field.kind, record.get_mut(name.as_ref())) {
+            show_moved(&inner.fields, &inner.shorthands, value);
+        }
+    }
+    for shorthand in shorthands {
+        if let Some(path) = shorthand.moved_to() {
+            let value = crate::check::at(record, &path.join(".")).cloned().unwrap_or(Value::Null);
+            record.insert(shorthand.name.to_owned(), value);
+        }
+    }
+}
+
+fn note_immutable(fields: &[(Cow<'static, str>, Field)], input: &Record, existing: &Record, violations: &mut Violations) {
+    for (name, _) in fields.iter().filter(|(_, field)| field.immutable) {
+        if let (Some(wanted), Some(kept)) = (input.get(name.as_ref()), existing.get(name.as_ref()))
+            && !same(wanted, kept)
+        {
+            violations.0.insert(name.to_string(), "immutable field cannot be updated".into());
+        }
+    }
+}
+
+/// PATCH: records merge field by field, everything else is replaced; null unsets.
+fn merge(fields: &[(Cow<'static, str>, Field)], kept: &mut Record, input: Record) {
+    for (name, value) in input {
+        let kind = fields.iter().find(|(known, _)| *known == name.as_str()).map(|(_, field)| &field.kind);
+        match (kind, kept.get_mut(&name), value) {
+            (Some(Kind::Record(inner)), Some(Value::Object(old)), Value::Object(new)) => merge(&inner.fields, old, new),
+            (_, _, value) => {
+                kept.insert(name, value);
+            }
+        }
+    }
+}
