@@ -165,8 +165,6 @@ pub struct ResponseHead {
     pub headers: Headers,
     /// How the body that follows is framed, as the upstream said or as the gateway's own answer has it.
     pub framing: Framing,
-    /// The reason phrase's place in the headers' buffer; empty when it is the usual one.
-    pub(crate) reason: Range<usize>,
 }
 
 impl ResponseHead {
@@ -180,12 +178,11 @@ impl ResponseHead {
         self.status = 0;
         self.headers.clear();
         self.framing = Framing::None;
-        self.reason = 0..0;
     }
 
     /// The reason phrase as the upstream sent it, or the usual one of the status.
     pub fn reason(&self) -> &[u8] {
-        if self.reason.is_empty() { reason_of(self.status).as_bytes() } else { self.headers.raw(self.reason.clone()) }
+        self.headers.reason(self.status).unwrap_or_else(|| reason_of(self.status).as_bytes())
     }
 }
 

@@ -108,6 +108,8 @@ pub struct Line {
 pub struct Headers {
     bytes: Vec<u8>,
     lines: Vec<Line>,
+    /// The reason phrase that came with a status, in the same buffer.
+    reason: Option<(u16, Range<usize>)>,
 }
 
 impl Headers {
@@ -115,6 +117,17 @@ impl Headers {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.lines.clear();
+        self.reason = None;
+    }
+
+    /// Notes where the buffer holds the reason phrase that came with this status.
+    pub(crate) fn set_reason(&mut self, status: u16, place: Range<usize>) {
+        self.reason = Some((status, place));
+    }
+
+    /// The reason phrase that came with this status, if one did.
+    pub(crate) fn reason(&self, status: u16) -> Option<&[u8]> {
+        self.reason.as_ref().filter(|(with, _)| *with == status).map(|(_, place)| &self.bytes[place.clone()])
     }
 
     /// Adds bytes that are no header line (a request line) ahead of the lines; answers where they stand.

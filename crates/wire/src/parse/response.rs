@@ -69,10 +69,13 @@ fn parse_with<'b>(
         }
         if let Some(reason) = response.reason.filter(|reason| !reason.is_empty()) {
             let start = offset_of(reason.as_bytes());
-            head.reason = start..start + reason.len();
+            head.headers.set_reason(status, start..start + reason.len());
         }
     } else {
-        head.reason = head.headers.push_raw(response.reason.unwrap_or_default().as_bytes());
+        if let Some(reason) = response.reason.filter(|reason| !reason.is_empty()) {
+            let place = head.headers.push_raw(reason.as_bytes());
+            head.headers.set_reason(status, place);
+        }
         for line in lines {
             head.headers.append(line.name, line.value);
         }
