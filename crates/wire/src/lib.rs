@@ -11,12 +11,18 @@
 //! - [`upstream`]: pools, sending a request, the response that comes back
 //! - [`worker`]: settings, recycled buffers and coarse deadlines of one thread
 
+mod body;
+mod buffer;
 pub mod downstream;
 pub mod errors;
+mod h1;
+mod h2;
 pub mod head;
 pub mod headers;
 pub mod parse;
 pub mod serve;
+mod socket;
+mod tunnel;
 pub mod upstream;
 pub mod worker;
 
