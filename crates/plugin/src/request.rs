@@ -44,6 +44,8 @@ pub struct Client {
     pub https: bool,
     /// The scheme towards the client is https, by the connection or by a trusted `X-Forwarded-Proto`.
     pub forwarded_https: bool,
+    /// Our address on the client's connection; none on unix sockets.
+    pub listen_ip: Option<IpAddr>,
     /// The port of the listener the request came in on (after `port_maps`).
     pub listen_port: u16,
     pub tls: Option<Rc<ClientTls>>,

@@ -334,6 +334,7 @@ fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down:
         trusted,
         https,
         forwarded_https: if trusted { client::forwarded_https(headers).unwrap_or(https) } else { https },
+        listen_ip: peer.local.map(|local| local.ip()),
         listen_port: client::mapped_port(settings, peer.local.map_or(0, |local| local.port())),
         tls: peer.tls.clone(),
         connection: peer.connection_id,
