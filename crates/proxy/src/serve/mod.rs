@@ -30,8 +30,8 @@ use tracing::error;
 
 use crate::gateway::{Current, Worker};
 use crate::plan::{Bound, Plan};
-use crate::router::{Captures, Match, Query, path};
-use crate::snapshot::{RouteRow, ServiceRow, Snapshot};
+use crate::router::{Captures, Match, Query, Route, path};
+use crate::snapshot::{ServiceRow, Snapshot};
 
 /// What happened to a request, gathered as it goes.
 #[derive(Default)]
@@ -138,20 +138,21 @@ impl Worker {
             collect(global, request, 0, resolved);
             return Err(Answer::error(404, "no Route matched with those values").into());
         };
-        let route = snapshot.route(&matched.route.id).ok_or(End::Low(500))?;
+        let route = matched.route;
         let service = route.service.and_then(|id| snapshot.service(&id));
         let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
-        adopt(request, route, service, &path, matched.prefix_len, matched.captures);
+        let routed = Routed { path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
+        adopt(request, route, service, &routed, matched.prefix_len);
         if let Some(answer) = enforce::protocol(request, route) {
             collect(global, request, 0, resolved);
             return Err(answer.into());
         }
-        let plan = snapshot.plugins.plan(Some(route.entity.id), route.service);
+        let plan = snapshot.plugins.plan(Some(route.id), route.service);
         self.access(plan, request, down, resolved).await?;
         let Some(service) = service else {
             return Err(Answer::error(503, "no Service found with those values").into());
         };
-        self.forward(snapshot, service, request, &path[..stripped], down, trace, resolved).await
+        self.forward(snapshot, service, request, &routed, down, trace, resolved).await
     }
 
     /// Runs `access` of the plan's plugins in order; the first that answers ends the request.
@@ -246,6 +247,20 @@ impl Worker {
     }
 }
 
+/// What routing found out about a request's path.
+pub(crate) struct Routed<'a> {
+    /// In normal form.
+    pub path: &'a [u8],
+    /// The front that was cut off; empty when nothing was.
+    pub stripped: &'a [u8],
+    pub captures: Option<&'a Captures>,
+}
+
+fn captures_of(captures: &Captures) -> portcullis_plugin::Captures {
+    let named = captures.groups.iter().filter_map(|group| Some((group.name.clone()?, group.value.clone()?)));
+    portcullis_plugin::Captures { numbered: captures.groups.iter().map(|group| group.value.clone()).collect(), named: named.collect() }
+}
+
 fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8]) -> Option<Match<'s>> {
     let headers = &request.head.headers;
     snapshot.router.find(&Query {
@@ -253,26 +268,19 @@ fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8]) -> Option<Ma
         path,
         host: headers.known(Known::Host).unwrap_or_default(),
         https: request.client.forwarded_https,
-        sni: request.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+        sni: request.client.peer.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
         port: request.client.listen_port,
         headers,
     })
 }
 
 /// Route and service become the request's; what goes upstream by default follows from them.
-fn adopt(
-    request: &mut Request,
-    route: &RouteRow,
-    service: Option<&ServiceRow>,
-    path: &[u8],
-    matched: Option<usize>,
-    captures: Option<Box<Captures>>,
-) {
+fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, routed: &Routed<'_>, matched: Option<usize>) {
     request.route = Some(route.entity.clone());
-    request.captures = captures;
+    request.captures = routed.captures.map(|captures| Box::new(captures_of(captures)));
     let upstream = &mut request.upstream;
     let service_path = service.and_then(|row| row.entity.path.as_deref());
-    path::join(&mut upstream.path, service_path, path, matched, route.entity.strip_path);
+    path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
     let Some(row) = service else { return };
     upstream.https = row.https;
     upstream.host = row.entity.host.as_str().into();
@@ -336,7 +344,7 @@ fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down:
         forwarded_https: if trusted { client::forwarded_https(headers).unwrap_or(https) } else { https },
         listen_ip: peer.local.map(|local| local.ip()),
         listen_port: client::mapped_port(settings, peer.local.map_or(0, |local| local.port())),
-        tls: peer.tls.clone(),
+        peer: peer.clone(),
         connection: peer.connection_id,
         connection_requests: down.requests_on_connection(),
     }

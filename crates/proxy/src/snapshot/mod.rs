@@ -12,10 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portcullis_entities::consumers::Consumer;
-use portcullis_entities::routes::Route;
 use portcullis_entities::services::Service;
 use portcullis_plugin::Credential;
-use portcullis_wire::tls::UpstreamTls;
+use portcullis_wire::UpstreamTls;
 use uuid::Uuid;
 
 use crate::balancer::Upstreams;
@@ -30,6 +29,8 @@ pub struct ServiceRow {
     pub entity: Arc<Service>,
     pub https: bool,
     pub port: u16,
+    /// The host, shared with the tries that go there.
+    pub host: Arc<str>,
     /// The address, when `host` is one.
     pub address: Option<SocketAddr>,
     /// How TLS is spoken with it, for https.
@@ -38,18 +39,13 @@ pub struct ServiceRow {
     pub host_header: Box<[u8]>,
 }
 
-/// A route with what its requests need worked out.
-pub struct RouteRow {
-    pub entity: Arc<Route>,
-    pub service: Option<Uuid>,
-    /// Every protocol is gRPC's.
-    pub grpc: bool,
-    /// No protocol goes without TLS.
-    pub tls_only: bool,
-}
-
-#[derive(Clone)]
 struct ById<T>(Uuid, Arc<T>);
+
+impl<T> Clone for ById<T> {
+    fn clone(&self) -> Self {
+        Self(self.0, self.1.clone())
+    }
+}
 
 impl<T> Keyed for ById<T> {
     type Key = Uuid;
@@ -75,7 +71,6 @@ pub struct Snapshot {
     pub upstreams: Upstreams,
     pub certificates: Certificates,
     pub workspace: Uuid,
-    routes: Sharded<ById<RouteRow>>,
     services: Sharded<ById<ServiceRow>>,
     consumers: Sharded<ById<Consumer>>,
     usernames: Sharded<ByUsername>,
@@ -83,11 +78,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    #[inline]
-    pub fn route(&self, id: &Uuid) -> Option<&RouteRow> {
-        self.routes.get(id).map(|row| &*row.1)
-    }
-
     #[inline]
     pub fn service(&self, id: &Uuid) -> Option<&ServiceRow> {
         self.services.get(id).map(|row| &*row.1)
