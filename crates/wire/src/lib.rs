@@ -16,7 +16,9 @@ pub mod errors;
 pub mod head;
 pub mod headers;
 pub mod parse;
+pub mod listener;
 pub mod serve;
+pub mod tls;
 pub mod upstream;
 pub mod worker;
 

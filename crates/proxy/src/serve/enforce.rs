@@ -3,17 +3,17 @@
 use portcullis_plugin::{Answer, Request, Version};
 use portcullis_wire::headers::Known;
 
-use crate::router::Route;
+use crate::snapshot::RouteRow;
 
 /// The answer for a request that came over the wrong protocol; none lets it pass.
-pub fn protocol(request: &Request, route: &Route) -> Option<Answer> {
-    if route.grpc_only {
+pub fn protocol(request: &Request, route: &RouteRow) -> Option<Answer> {
+    if route.grpc {
         return grpc(request, route);
     }
-    if !route.https_only || request.client.forwarded_https {
+    if !route.tls_only || request.client.forwarded_https {
         return None;
     }
-    let status = route.https_redirect_status;
+    let status = route.entity.https_redirect_status_code;
     if status == 426 {
         let answer = Answer::error(426, "Please use HTTPS protocol");
         return Some(answer.header("Connection", "Upgrade").header("Upgrade", "TLS/1.2, HTTP/1.1"));
@@ -30,7 +30,7 @@ pub fn protocol(request: &Request, route: &Route) -> Option<Answer> {
     Some(Answer::empty(status).header("Location", location))
 }
 
-fn grpc(request: &Request, route: &Route) -> Option<Answer> {
+fn grpc(request: &Request, route: &RouteRow) -> Option<Answer> {
     let content_type = request.head.headers.known(Known::ContentType).unwrap_or_default();
     if !content_type.starts_with(b"application/grpc") {
         return Some(Answer::error(415, "Non-gRPC request matched gRPC route"));
@@ -39,7 +39,7 @@ fn grpc(request: &Request, route: &Route) -> Option<Answer> {
         let answer = Answer::error(426, "Please use HTTP2 protocol");
         return Some(answer.header("Connection", "Upgrade").header("Upgrade", "HTTP/2"));
     }
-    if route.https_only && !request.client.forwarded_https {
+    if route.tls_only && !request.client.forwarded_https {
         let answer = Answer::empty(200).header("Content-Type", "application/grpc");
         return Some(answer.header("grpc-status", "1").header("grpc-message", "gRPC request matched gRPCs route"));
     }

@@ -23,14 +23,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use portcullis_plugin::{Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Step, Try, Upstream};
+use portcullis_wire::headers::Known;
 use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
 use smallvec::SmallVec;
 use tracing::error;
 
 use crate::gateway::{Current, Worker};
 use crate::plan::{Bound, Plan};
-use crate::router::path;
-use crate::router::{Match, Query};
+use crate::router::{Captures, Match, Query, path};
+use crate::snapshot::{RouteRow, ServiceRow, Snapshot};
 
 /// What happened to a request, gathered as it goes.
 #[derive(Default)]
@@ -128,58 +129,29 @@ impl Worker {
         if global.has(Phases::REWRITE) {
             rewrite(global, request).await?;
         }
-        request.upstream.query = request.head.query().map(<[u8]>::to_vec);
-        let normalised = path::normalise(request.head.path()).map_err(|problem| match problem {
-            path::Problem::NotUtf8 => End::from(Answer::error(404, NO_ROUTE)),
-            path::Problem::Refused => End::Low(400),
-        });
-        let found = normalised.map(|path| {
-            let matched = snapshot.router.find(&Query {
-                method: request.head.method_text(),
-                path: &path,
-                host: request.head.headers.known(portcullis_wire::headers::Known::Host).unwrap_or_default(),
-                https: request.client.forwarded_https,
-                sni: request.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
-                port: request.client.listen_port,
-                headers: &request.head.headers,
-            });
-            matched.map(|matched| (matched, path.into_owned()))
-        });
-        let (matched, path) = match found {
-            Ok(Some(found)) => found,
-            not_found => {
-                collect(global, request, 0, resolved);
-                return Err(not_found.err().unwrap_or_else(|| Answer::error(404, NO_ROUTE).into()));
-            }
+        let target = request.head.target().to_vec();
+        let (raw_path, query) = path::split_target(&target);
+        request.upstream.query = query.map(<[u8]>::to_vec);
+        let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
+        let Some(matched) = find(snapshot, request, &path) else {
+            // No plan applies; global instances still see the answer.
+            collect(global, request, 0, resolved);
+            return Err(Answer::error(404, "no Route matched with those values").into());
         };
-        let service = matched.route.service.and_then(|id| snapshot.service(&id));
-        self.adopt(request, &matched, service, &path);
-        let plan = snapshot.plugins.plan(Some(matched.route.id), matched.route.service);
-        if let Some(answer) = enforce::protocol(request, &matched.route) {
-            // As without a route: no plugin of the plan has been asked yet, only global ones see the answer.
+        let route = snapshot.route(&matched.route.id).ok_or(End::Low(500))?;
+        let service = route.service.and_then(|id| snapshot.service(&id));
+        let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
+        adopt(request, route, service, &path, matched.prefix_len, matched.captures);
+        if let Some(answer) = enforce::protocol(request, route) {
             collect(global, request, 0, resolved);
             return Err(answer.into());
         }
+        let plan = snapshot.plugins.plan(Some(route.entity.id), route.service);
         self.access(plan, request, down, resolved).await?;
         let Some(service) = service else {
             return Err(Answer::error(503, "no Service found with those values").into());
         };
-        let stripped = matched.stripped(&path);
-        self.forward(snapshot, service, request, stripped, down, trace, resolved).await
-    }
-
-    /// Route and service become the request's; what goes upstream by default follows from them.
-    fn adopt(&self, request: &mut Request, matched: &Match, service: Option<&crate::snapshot::ServiceRow>, path: &[u8]) {
-        request.route = Some(matched.route.entity.clone());
-        request.captures = matched.captures.clone();
-        let Some(row) = service else { return };
-        let upstream = &mut request.upstream;
-        upstream.https = row.https;
-        upstream.host = row.entity.host.as_str().into();
-        upstream.port = row.port;
-        let joined = path::join(row.entity.path.as_deref(), path, matched.stripped_length());
-        upstream.path = path::escape(joined);
-        request.service = Some(row.entity.clone());
+        self.forward(snapshot, service, request, &path[..stripped], down, trace, resolved).await
     }
 
     /// Runs `access` of the plan's plugins in order; the first that answers ends the request.
@@ -274,7 +246,39 @@ impl Worker {
     }
 }
 
-const NO_ROUTE: &str = "no Route matched with those values";
+fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8]) -> Option<Match<'s>> {
+    let headers = &request.head.headers;
+    snapshot.router.find(&Query {
+        method: request.head.method_text(),
+        path,
+        host: headers.known(Known::Host).unwrap_or_default(),
+        https: request.client.forwarded_https,
+        sni: request.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+        port: request.client.listen_port,
+        headers,
+    })
+}
+
+/// Route and service become the request's; what goes upstream by default follows from them.
+fn adopt(
+    request: &mut Request,
+    route: &RouteRow,
+    service: Option<&ServiceRow>,
+    path: &[u8],
+    matched: Option<usize>,
+    captures: Option<Box<Captures>>,
+) {
+    request.route = Some(route.entity.clone());
+    request.captures = captures;
+    let upstream = &mut request.upstream;
+    let service_path = service.and_then(|row| row.entity.path.as_deref());
+    path::join(&mut upstream.path, service_path, path, matched, route.entity.strip_path);
+    let Some(row) = service else { return };
+    upstream.https = row.https;
+    upstream.host = row.entity.host.as_str().into();
+    upstream.port = row.port;
+    request.service = Some(row.entity.clone());
+}
 
 async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
     for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.entry.phases.has(Phases::REWRITE)) {

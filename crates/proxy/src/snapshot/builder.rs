@@ -18,10 +18,10 @@ use serde_json::Value;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::{ById, ByUsername, Certificates, Credentials, ServiceRow, Snapshot};
+use super::{ById, ByUsername, Certificates, Credentials, RouteRow, ServiceRow, Snapshot};
 use crate::balancer::Upstreams;
 use crate::plan::{Bound, PluginSet};
-use crate::router::{self, Router};
+use crate::router::{self, Conditions, Router};
 
 /// Rows read from the store at once while loading.
 const PAGE: usize = 1000;
@@ -31,8 +31,6 @@ pub struct Builder {
     work: Snapshot,
     entries: &'static [Entry],
     env: Env,
-    /// Every route, also those of disabled services.
-    routes: HashMap<Uuid, Arc<Route>>,
     instances: HashMap<Uuid, (Instance, &'static Entry)>,
 }
 
@@ -45,12 +43,13 @@ impl Builder {
             upstreams,
             certificates,
             workspace,
+            routes: Default::default(),
             services: Default::default(),
             consumers: Default::default(),
             usernames: Default::default(),
             credentials,
         };
-        Self { work, entries, env, routes: HashMap::new(), instances: HashMap::new() }
+        Self { work, entries, env, instances: HashMap::new() }
     }
 
     /// A snapshot of the working copy.
@@ -125,8 +124,8 @@ impl Builder {
                 }
             }
         }
-        let routes = &self.routes;
-        self.work.plugins.replan(&touched, |route| routes.get(&route).and_then(|route| service_of(route)));
+        let routes = &self.work.routes;
+        self.work.plugins.replan(&touched, |route| routes.get(&route).and_then(|row| row.1.service));
     }
 
     fn service(&mut self, id: Uuid, new: Option<&Record>) {
@@ -139,39 +138,42 @@ impl Builder {
         let row = service_row(service, &self.work.certificates);
         self.work.services.insert(ById(id, Arc::new(row)));
         if enabled != was_enabled {
-            let routes: Vec<Arc<Route>> = self.routes.values().filter(|route| service_of(route) == Some(id)).cloned().collect();
-            routes.into_iter().for_each(|route| self.place(route));
+            let routes: Vec<Arc<RouteRow>> =
+                self.work.routes.iter().filter(|row| row.1.service == Some(id)).map(|row| row.1.clone()).collect();
+            routes.into_iter().for_each(|row| self.place(&row));
         }
     }
 
     fn route(&mut self, id: Uuid, new: Option<&Record>) {
-        let before = self.routes.get(&id).and_then(|route| service_of(route));
-        let Some(route) = read::<Route>(new).map(Arc::new) else {
-            self.routes.remove(&id);
+        let before = self.work.routes.get(&id).and_then(|row| row.1.service);
+        let Some(route) = read::<Route>(new) else {
+            self.work.routes.remove(&id);
             self.work.router.remove(id);
             self.work.plugins.route_moved(id, None);
             return;
         };
-        let after = service_of(&route);
-        self.routes.insert(id, route.clone());
-        self.place(route);
+        let row = Arc::new(route_row(route));
+        let after = row.service;
+        self.work.routes.insert(ById(id, row.clone()));
+        self.place(&row);
         if before != after {
             self.work.plugins.route_moved(id, after);
         }
     }
 
-    /// Puts a route into the router, or takes it out while its service is disabled.
-    fn place(&mut self, route: Arc<Route>) {
-        let id = route.id;
-        let disabled =
-            service_of(&route).is_some_and(|service| self.work.services.get(&service).is_some_and(|row| !row.1.entity.enabled));
-        self.work.router.remove(id);
-        if disabled {
-            return;
-        }
-        match router::Route::new(route) {
-            Ok(compiled) => self.work.router.insert(Arc::new(compiled)),
-            Err(problem) => error!(route = %id, %problem, "route left out"),
+    /// Puts a route into the router, or takes it out while its service is disabled. Routes for streams only have no place in
+    /// a router for HTTP.
+    fn place(&mut self, row: &RouteRow) {
+        let id = row.entity.id;
+        let disabled = row.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.1.entity.enabled));
+        let compiled = router::Route::compile(&conditions(&row.entity));
+        match compiled {
+            Ok(route) if !disabled && route.protocols.any_http() => self.work.router.insert(Arc::new(route)),
+            Ok(_) => _ = self.work.router.remove(id),
+            Err(problem) => {
+                self.work.router.remove(id);
+                error!(route = %id, %problem, "route left out");
+            }
         }
     }
 
@@ -219,8 +221,27 @@ impl Builder {
     }
 }
 
-fn service_of(route: &Route) -> Option<Uuid> {
-    route.service.as_ref().map(|service| service.id)
+fn route_row(entity: Route) -> RouteRow {
+    use Protocol::{Grpc, Grpcs, Https, Tls, TlsPassthrough};
+    RouteRow {
+        service: entity.service.as_ref().map(|service| service.id),
+        grpc: entity.protocols.iter().all(|protocol| matches!(protocol, Grpc | Grpcs)),
+        tls_only: entity.protocols.iter().all(|protocol| matches!(protocol, Https | Grpcs | Tls | TlsPassthrough)),
+        entity: Arc::new(entity),
+    }
+}
+
+fn conditions(route: &Route) -> Conditions {
+    Conditions {
+        id: route.id,
+        protocols: route.protocols.iter().map(|protocol| protocol.as_str().to_owned()).collect(),
+        methods: route.methods.clone().unwrap_or_default(),
+        hosts: route.hosts.clone(),
+        paths: route.paths.clone().unwrap_or_default(),
+        headers: route.headers.iter().flatten().map(|(name, values)| (name.clone(), values.clone())).collect(),
+        snis: route.snis.clone().unwrap_or_default(),
+        regex_priority: route.regex_priority.unwrap_or(0),
+    }
 }
 
 fn id_of(record: &Record) -> Option<Uuid> {

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portcullis_entities::consumers::Consumer;
+use portcullis_entities::routes::Route;
 use portcullis_entities::services::Service;
 use portcullis_plugin::Credential;
 use portcullis_wire::tls::UpstreamTls;
@@ -35,6 +36,16 @@ pub struct ServiceRow {
     pub tls: Option<Arc<UpstreamTls>>,
     /// Host header for a target of this name: with the port unless it is the scheme's own.
     pub host_header: Box<[u8]>,
+}
+
+/// A route with what its requests need worked out.
+pub struct RouteRow {
+    pub entity: Arc<Route>,
+    pub service: Option<Uuid>,
+    /// Every protocol is gRPC's.
+    pub grpc: bool,
+    /// No protocol goes without TLS.
+    pub tls_only: bool,
 }
 
 #[derive(Clone)]
@@ -64,6 +75,7 @@ pub struct Snapshot {
     pub upstreams: Upstreams,
     pub certificates: Certificates,
     pub workspace: Uuid,
+    routes: Sharded<ById<RouteRow>>,
     services: Sharded<ById<ServiceRow>>,
     consumers: Sharded<ById<Consumer>>,
     usernames: Sharded<ByUsername>,
@@ -71,6 +83,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    #[inline]
+    pub fn route(&self, id: &Uuid) -> Option<&RouteRow> {
+        self.routes.get(id).map(|row| &*row.1)
+    }
+
     #[inline]
     pub fn service(&self, id: &Uuid) -> Option<&ServiceRow> {
         self.services.get(id).map(|row| &*row.1)
