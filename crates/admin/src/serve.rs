@@ -28,9 +28,23 @@ pub fn router(admin: Admin, table: Table, surface: Surface) -> Router {
     let shared = Arc::new((admin.with_patterns(&table), table));
     Router::new().fallback(move |request: Request| {
         let shared = shared.clone();
-        async move {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let answering = async move {
             let (admin, table) = &*shared;
             respond(admin, table, surface, request).await
+        };
+        async move {
+            if reads {
+                return answering.await;
+            }
+            // A client that goes away must not stop a write between the store and the workers.
+            tokio::spawn(answering).await.unwrap_or_else(|cause| {
+                let answer = Refusal::internal(cause).into_answer();
+                let mut response = Response::new(HttpBody::from(answer.body));
+                *response.status_mut() = answer.status;
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(crate::answer::JSON));
+                response
+            })
         }
     })
 }
