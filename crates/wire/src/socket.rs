@@ -33,7 +33,10 @@ impl Transport {
     }
 
     /// Puts bytes back: the next reads deliver them first.
-    pub(crate) fn put_back(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn put_back(&mut self, mut bytes: Vec<u8>) {
+        if let Some(ahead) = self.ahead.take() {
+            bytes.extend_from_slice(&ahead.bytes[ahead.at..]);
+        }
         if !bytes.is_empty() {
             self.ahead = Some(Box::new(Ahead { bytes, at: 0 }));
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::services::Service;
 use portcullis_plugin::Credential;
-use portcullis_wire::tls::UpstreamTls;
+use portcullis_wire::UpstreamTls;
 use uuid::Uuid;
 
 use crate::balancer::Upstreams;
@@ -29,6 +29,8 @@ pub struct ServiceRow {
     pub entity: Arc<Service>,
     pub https: bool,
     pub port: u16,
+    /// The host, shared with the tries that go there.
+    pub host: Arc<str>,
     /// The address, when `host` is one.
     pub address: Option<SocketAddr>,
     /// How TLS is spoken with it, for https.
@@ -37,8 +39,13 @@ pub struct ServiceRow {
     pub host_header: Box<[u8]>,
 }
 
-#[derive(Clone)]
 struct ById<T>(Uuid, Arc<T>);
+
+impl<T> Clone for ById<T> {
+    fn clone(&self) -> Self {
+        Self(self.0, self.1.clone())
+    }
+}
 
 impl<T> Keyed for ById<T> {
     type Key = Uuid;

@@ -232,6 +232,15 @@ pub(crate) async fn refuse<S: Service>(service: &S, down: &mut Downstream, reque
     }
 }
 
+/// Answers plain HTTP that came to a TLS port (nginx' 497, which leaves as 400), and closes.
+pub(crate) async fn refuse_plain<S: Service>(service: Rc<S>, mut down: Downstream) {
+    let request = match next_request(&mut down).await {
+        Next::Request(request) | Next::Refused(request, _) => request,
+        Next::Closed => return,
+    };
+    refuse(&*service, &mut down, &request, &Refusal::new(497, "plain HTTP request to a TLS port")).await;
+}
+
 /// Waits for the next request head. No buffer and no head is held until its first byte is there.
 async fn next_request(down: &mut Downstream) -> Next {
     let Downstream { worker, timer, exchange, side: Side::H1(h1), .. } = down else { return Next::Closed };

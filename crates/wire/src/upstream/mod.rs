@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use pool::Connection;
 pub use pool::Pools;
 pub use response::UpstreamResponse;
 
