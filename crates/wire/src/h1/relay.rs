@@ -122,7 +122,14 @@ impl Relay<'_> {
 
     /// The head and what has come of the body leave together; then piece by piece, each as it is read.
     async fn as_it_comes(&mut self, out: &mut Vec<u8>, up: &mut UpstreamResponse) -> Result<(), RelayError> {
-        let mut length = up.take(&mut self.exchange.body_sent)?;
+        let mut length = match up.take(&mut self.exchange.body_sent) {
+            Ok(length) => length,
+            Err(error) => {
+                // The head was fine; the client sees the body break off.
+                self.write(out, b"").await?;
+                return Err(error);
+            }
+        };
         if length <= SMALL_BODY {
             out.extend_from_slice(&up.data()[..length]);
             self.write(out, b"").await?;

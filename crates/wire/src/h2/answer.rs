@@ -20,12 +20,14 @@ use crate::worker::{Timer, Worker};
 impl Downstream {
     pub(crate) async fn h2_respond(&mut self, head: &mut ResponseHead, body: &[u8]) -> Result<(), ClientGone> {
         let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = self else { return Err(ClientGone) };
-        let forbidden = head.status < 200 || matches!(head.status, 204 | 304);
-        let mut response = response_of(head, !forbidden && !(exchange.is_head && body.is_empty()), exchange);
-        if !forbidden && !(exchange.is_head && body.is_empty()) {
+        let bodiless = head.status < 200 || matches!(head.status, 204 | 304);
+        // The length is ours to say, but for answers whose body is elsewhere.
+        let keeps_length = head.status == 304 || (exchange.is_head && body.is_empty() && !bodiless);
+        let mut response = response_of(head, !keeps_length, exchange);
+        if !bodiless && !keeps_length {
             response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
         }
-        let body = if forbidden || exchange.is_head { &[] } else { body };
+        let body = if bodiless || exchange.is_head { &[] } else { body };
         exchange.answer = Answer::Begun;
         let stream = h2.respond.send_response(response, body.is_empty()).map_err(|_| ClientGone)?;
         if !body.is_empty() {

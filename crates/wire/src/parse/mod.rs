@@ -45,6 +45,11 @@ pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|token| !token.is_empty())
 }
 
+/// Notes a value that a message may have once only; `reason` is the complaint about a second one.
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T, reason: &'static str) -> Result<(), &'static str> {
+    if slot.replace(value).is_some() { Err(reason) } else { Ok(()) }
+}
+
 /// A `Content-Length`: digits only, up to 2^63 - 1.
 pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {

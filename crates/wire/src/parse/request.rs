@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::{FEW_LINES, MANY_LINES, Parsed, content_length, ends_in_crlf, limits, target, tokens};
+use super::{FEW_LINES, MANY_LINES, Parsed, content_length, ends_in_crlf, limits, once, target, tokens};
 use crate::head::{Framing, Method, RequestHead, Version};
 use crate::headers::Known;
 use crate::serve::Refusal;
@@ -167,14 +167,10 @@ impl LineReader {
                 }
             }
             Known::ContentLength => {
-                if self.length.replace(value.clone()).is_some() {
-                    return Err(Refusal::bad("more than one Content-Length header"));
-                }
+                once(&mut self.length, value.clone(), "more than one Content-Length header").map_err(Refusal::bad)?;
             }
             Known::TransferEncoding => {
-                if self.coding.replace(value.clone()).is_some() {
-                    return Err(Refusal::bad("more than one Transfer-Encoding header"));
-                }
+                once(&mut self.coding, value.clone(), "more than one Transfer-Encoding header").map_err(Refusal::bad)?;
             }
             Known::Connection => {
                 for token in tokens(head.headers.raw(value.clone())) {

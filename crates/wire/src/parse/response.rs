@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::{FEW_LINES, MANY_LINES, Parsed, content_length, ends_in_crlf, tokens};
+use super::{FEW_LINES, MANY_LINES, Parsed, content_length, ends_in_crlf, once, tokens};
 use crate::head::{Framing, Method, ResponseHead};
 use crate::headers::Known;
 
@@ -90,14 +90,11 @@ fn judge(method: Method, http10: bool, head: &mut ResponseHead, persistence: &mu
         let value = head.headers.value(line);
         match line.known {
             Known::ContentLength => {
-                if length.replace(content_length(value).ok_or("malformed Content-Length")?).is_some() {
-                    return Err("more than one Content-Length header");
-                }
+                let value = content_length(value).ok_or("malformed Content-Length")?;
+                once(&mut length, value, "more than one Content-Length header")?;
             }
             Known::TransferEncoding => {
-                if coding.replace(value).is_some() {
-                    return Err("more than one Transfer-Encoding header");
-                }
+                once(&mut coding, value, "more than one Transfer-Encoding header")?;
             }
             Known::Connection => {
                 for token in tokens(value) {

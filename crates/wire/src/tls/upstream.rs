@@ -25,11 +25,14 @@ struct Settings {
     client: Option<usize>,
 }
 
+/// A configuration, and the key whose address its settings name.
+type Made = (Arc<UpstreamTls>, Option<Arc<CertifiedKey>>);
+
 /// Makes client configurations; equal settings get the same one, so that connections are shared and sessions resumed.
 #[derive(Default)]
 pub struct UpstreamConfigs {
     next: AtomicU64,
-    made: Mutex<HashMap<Settings, (Arc<UpstreamTls>, Option<Arc<CertifiedKey>>)>>,
+    made: Mutex<HashMap<Settings, Made>>,
 }
 
 impl UpstreamConfigs {

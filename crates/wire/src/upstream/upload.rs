@@ -118,7 +118,16 @@ fn client_failed(error: BodyError) -> UpstreamError {
 }
 
 /// Sends a request whose body is still with an HTTP/1.1 client, in the framing it comes in.
-pub(super) async fn stream_h1(wire: &mut Wire<'_>, mut head: &[u8], down: &mut Downstream) -> Result<Sent, UpstreamError> {
+pub(super) async fn stream_h1(wire: &mut Wire<'_>, head: &[u8], down: &mut Downstream) -> Result<Sent, UpstreamError> {
+    let sent = pass_body_on(wire, head, down).await;
+    if !matches!(sent, Ok(Sent::All | Sent::Broken { untouched: true })) {
+        // Where the next request would begin is not known any more, or too far away.
+        down.exchange.keep_alive = false;
+    }
+    sent
+}
+
+async fn pass_body_on(wire: &mut Wire<'_>, mut head: &[u8], down: &mut Downstream) -> Result<Sent, UpstreamError> {
     let Downstream { worker, timer, exchange, side: Side::H1(h1), .. } = down else { return Ok(Sent::Broken { untouched: true }) };
     let worker = &**worker;
     let invited = h1.invite_body(timer, worker.settings.send_timeout, &mut exchange.sent).await;
@@ -141,11 +150,7 @@ pub(super) async fn stream_h1(wire: &mut Wire<'_>, mut head: &[u8], down: &mut D
                 return Ok(Sent::All);
             }
             Sent::All => h1.buffer.release(worker),
-            Sent::Early => {
-                // What of the piece was not sent is lost, so this body can't be read to its end any more.
-                exchange.keep_alive = false;
-                return Ok(sent);
-            }
+            Sent::Early => return Ok(sent),
             Sent::Broken { .. } => return Ok(wire.broken()),
         }
         let read = poll_fn(|context| match wire.poll_answer(context) {
