@@ -171,6 +171,11 @@ impl Headers {
         self.bytes.capacity()
     }
 
+    /// Bytes in the buffer, those of removed lines included.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn len(&self) -> usize {
         self.lines.len()
     }
@@ -271,6 +276,11 @@ impl Headers {
             let name = &bytes[start..start + line.name_len as usize];
             keep(name, &bytes[line.value_start as usize..line.value_end as usize])
         });
+    }
+
+    /// Keeps the lines for which `keep` says so, by what is known of them.
+    pub(crate) fn retain_lines(&mut self, keep: impl FnMut(&Line) -> bool) {
+        self.lines.retain(keep);
     }
 
     /// Writes the lines for which `keep` says so, each with its CRLF. Neighbours in the buffer go in one copy.

@@ -9,16 +9,24 @@
 //! - [`serve`]: what the gateway is for the wire
 //! - [`downstream`]: the client's side of an exchange
 //! - [`upstream`]: pools, sending a request, the response that comes back
+//! - [`listener`]: where clients connect, and what becomes of a connection until its first request
+//! - [`tls`]: certificates and settings of both sides
 //! - [`worker`]: settings, recycled buffers and coarse deadlines of one thread
 
+mod body;
+mod buffer;
 pub mod downstream;
 pub mod errors;
+mod h1;
+mod h2;
 pub mod head;
 pub mod headers;
-pub mod parse;
 pub mod listener;
+pub mod parse;
 pub mod serve;
+mod socket;
 pub mod tls;
+mod tunnel;
 pub mod upstream;
 pub mod worker;
 

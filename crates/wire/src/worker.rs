@@ -111,7 +111,8 @@ pub struct Worker {
     fine: Notify,
     draining: Cell<bool>,
     connections: Cell<usize>,
-    pub(crate) drained: Notify,
+    /// A connection closed, or draining began.
+    drained: Notify,
 }
 
 /// Timeouts below this are swept finely.
@@ -210,6 +211,20 @@ impl Worker {
     /// Waits until no client connection is left.
     pub async fn drained(&self) {
         while self.connections.get() > 0 {
+            self.drained.notified().await;
+        }
+    }
+
+    /// Waits until another client connection may be accepted, or draining begins.
+    pub(crate) async fn room_for_connection(&self) {
+        while self.connections.get() >= self.settings.max_connections && !self.draining() {
+            self.drained.notified().await;
+        }
+    }
+
+    /// Waits until draining begins.
+    pub(crate) async fn drain_begun(&self) {
+        while !self.draining() {
             self.drained.notified().await;
         }
     }

@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named_with_its_key() {
-        for wrong in ["", "8000", "0.0.0.0", "0.0.0.0:x", "0.0.0.0:70000", "0.0.0.0:1 nonsense", "0.0.0.0:1 backlog=x", "host.name:1", "unix:"] {
+        for wrong in
+            ["", "8000", "0.0.0.0", "0.0.0.0:x", "0.0.0.0:70000", "0.0.0.0:1 nonsense", "0.0.0.0:1 backlog=x", "host.name:1", "unix:"]
+        {
             let error = parse_listens("admin_listen", wrong).unwrap_err();
             assert!(error.starts_with("admin_listen must be of form: [off] | <ip>:<port> [ssl]"), "{wrong}: {error}");
         }

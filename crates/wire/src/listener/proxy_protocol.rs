@@ -143,7 +143,8 @@ mod tests {
         }
         assert_eq!(parse(line), Parsed::Header(ends("1.2.3.4:1111", "5.6.7.8:80"), line.len() - 5));
         assert_eq!(parse(b"PROXY UNKNOWN\r\n"), Parsed::Header(ProxyHeader { ends: None }, 15));
-        for bad in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 ::1 ::1 1 2\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n", b"PROXY TCP4 a b c d\n"] {
+        for bad in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 ::1 ::1 1 2\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n", b"PROXY TCP4 a b c d\n"]
+        {
             assert_eq!(parse(bad), Parsed::Bad);
         }
         assert_eq!(parse(&[b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat()), Parsed::Bad);

@@ -41,13 +41,7 @@ impl UpstreamConfigs {
     /// certificates may stand between its own and a root, and the certificate shown to it.
     ///
     /// Verification without any root refuses every upstream, as Kong does.
-    pub fn for_service(
-        &self,
-        verify: bool,
-        depth: Option<u8>,
-        roots: &[Arc<str>],
-        client: Option<Arc<CertifiedKey>>,
-    ) -> Arc<UpstreamTls> {
+    pub fn for_service(&self, verify: bool, depth: Option<u8>, roots: &[Arc<str>], client: Option<Arc<CertifiedKey>>) -> Arc<UpstreamTls> {
         let settings = Settings { verify, depth, roots: roots.to_vec(), client: client.as_ref().map(|key| Arc::as_ptr(key) as usize) };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         // Configurations nobody uses any more (rotated certificates) go; what is in use stays shared.

@@ -1,14 +1,16 @@
 //! Connections to upstreams: pooled per worker thread, and one request and response at a time on each.
 
+mod pool;
+mod response;
+mod send;
+mod upload;
+
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::downstream::Downstream;
-use crate::errors::{UpstreamError, UpstreamErrorKind};
-use crate::head::{RequestHead, ResponseHead};
-use crate::worker::Worker;
+pub use pool::Pools;
+pub use response::UpstreamResponse;
 
 /// Limits of the pools of one worker; the defaults are Kong's `upstream_keepalive_*`.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +65,7 @@ pub enum RequestBody<'a> {
 /// When things happened, for latencies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
-    /// A connection was there.
+    /// A connection was there. For a pooled one this is what the worker's clock was last read as, not a reading of its own.
     pub connected: Option<Instant>,
     /// The last byte of the request was written.
     pub sent: Option<Instant>,
@@ -71,53 +73,4 @@ pub struct Moments {
     pub first_byte: Option<Instant>,
     /// The connection came out of the pool.
     pub reused: bool,
-}
-
-/// Idle upstream connections of one worker thread.
-pub struct Pools {
-    worker: Rc<Worker>,
-    settings: PoolSettings,
-}
-
-impl Pools {
-    pub fn new(worker: &Rc<Worker>, settings: PoolSettings) -> Rc<Self> {
-        Rc::new(Self { worker: worker.clone(), settings })
-    }
-
-    /// Sends a request and waits for the head of its response.
-    ///
-    /// Takes a pooled connection or connects. `head` is the complete upstream request head, with its blank line. A pooled
-    /// connection that turns out closed before a response byte is replaced by a fresh one when that is safe. While waiting
-    /// the client is watched. An upstream that answers before the request body ended is heard; the rest of the body is not
-    /// read, and the client connection closes after the answer. Interim responses other than 101 are passed to clients of
-    /// HTTP/1.1 and up.
-    #[expect(clippy::too_many_arguments)]
-    pub async fn send(
-        &self,
-        target: &Target<'_>,
-        server_name: &str,
-        head: &[u8],
-        body: RequestBody<'_>,
-        idempotent: bool,
-        request: &RequestHead,
-        down: &mut Downstream,
-        timeouts: &Timeouts,
-        moments: &mut Moments,
-    ) -> Result<(ResponseHead, UpstreamResponse), UpstreamError> {
-        let _ = (target, server_name, head, body, idempotent, request, down, timeouts, moments, &self.worker, self.settings);
-        Err(UpstreamError::new(UpstreamErrorKind::Closed, false))
-    }
-}
-
-/// A response whose body is still to come, on its connection. Dropping it closes the connection.
-pub struct UpstreamResponse {
-    worker: Rc<Worker>,
-}
-
-impl UpstreamResponse {
-    /// Reads the whole body, without its chunked coding, and appends it to `into`; at most `limit` bytes in all.
-    pub async fn read_body(&mut self, into: &mut Vec<u8>, limit: u64) -> Result<(), UpstreamError> {
-        let _ = (into, limit, &self.worker);
-        Err(UpstreamError::new(UpstreamErrorKind::Closed, false))
-    }
 }
