@@ -11,7 +11,6 @@
 //! - [`check`]: rules that span several fields
 //! - [`prepare`](Catalog::prepare): an input becomes a complete, valid record: shorthands, merge, defaults, checks
 //! - [`describe`](Catalog::describe): what `/schemas` answers; [`infer`] gives form values their types
-//! - [`conflict`]: refusals that depend on what else is stored: keys taken, references broken
 //! - [`violation`]: complaints, gathered all at once, in Kong's words and body shapes
 //!
 //! No I/O, no async, no knowledge of any entity.
@@ -20,7 +19,6 @@ pub mod address;
 pub mod build;
 pub mod check;
 pub mod describe;
-pub mod conflict;
 pub mod error;
 pub mod field;
 mod fill;

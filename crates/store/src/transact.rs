@@ -113,8 +113,8 @@ impl<R: Rows> Transaction<'_, R> {
             old => old,
         };
         match (mode, &old) {
-            (Mode::Insert, Some(_)) => return Err(Fault::Refused(ApiError::primary_key_violation(&id_text))),
-            (Mode::Update, None) => return Err(Fault::Refused(ApiError::id_not_found(&id_text))),
+            (Mode::Insert, Some(_)) => return Err(Fault::Refused(ApiError::primary_key_violation(by_id(&id_text)))),
+            (Mode::Update, None) => return Err(Fault::Refused(ApiError::not_found(by_id(&id_text)))),
             _ => {}
         }
         table.strip(&mut record);
@@ -172,7 +172,7 @@ impl<R: Rows> Transaction<'_, R> {
             let there = itself || self.rows.expiry(parent, parent_id)?.is_some_and(|expires_at| !self.expired(expires_at));
             if !there {
                 let parent = layout.tables[parent].name();
-                return Err(Fault::Refused(ApiError::foreign_key_violation(&foreign.field, parent, &parent_id.to_string())));
+                return Err(Fault::Refused(ApiError::foreign_key_missing(&foreign.field, by_id(&parent_id.to_string()), parent)));
             }
         }
         Ok(())
@@ -233,7 +233,7 @@ impl<R: Rows> Transaction<'_, R> {
                 let stays = self.rows.children(child, at, id, limit)?.into_iter().any(|row| !seen.contains(&(child, row)));
                 if stays {
                     let (child, parent) = (layout.tables[child].name(), layout.tables[place].name());
-                    return Err(Fault::Refused(ApiError::still_referenced(child, parent)));
+                    return Err(Fault::Refused(ApiError::still_referenced(parent, child)));
                 }
             }
         }
@@ -267,4 +267,9 @@ pub(crate) fn show(table: &Table, mut record: Record, expires_at: Option<u64>, n
 /// Rounded up: a row that is alive never shows zero, which on a write would mean for ever.
 fn remaining_seconds(expires_at: u64, now: u64) -> u64 {
     expires_at.saturating_sub(now).div_ceil(1000)
+}
+
+/// A primary key as errors show it.
+fn by_id(id: &str) -> Record {
+    Record::from_iter([("id".to_owned(), Value::from(id))])
 }
