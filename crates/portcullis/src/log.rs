@@ -140,7 +140,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         let _ = write!(line, "{} [{level}] {}#0: {}{}", Timestamp(now), self.pid, text.message, text.fields);
         line.push('\n');
         let lost = self.dropped.load(Ordering::Relaxed);
-        if lost > 0 && self.queue.try_send(Message::Line(format!("{} [warn] {}#0: {lost} log lines dropped\n", Timestamp(now), self.pid))).is_ok()
+        if lost > 0
+            && self.queue.try_send(Message::Line(format!("{} [warn] {}#0: {lost} log lines dropped\n", Timestamp(now), self.pid))).is_ok()
         {
             self.dropped.fetch_sub(lost, Ordering::Relaxed);
         }

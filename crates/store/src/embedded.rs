@@ -212,13 +212,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> 
 }
 
 /// A reading thread: takes questions until the store is dropped.
-fn answer(
-    connection: &Connection,
-    waiting: &Mutex<mpsc::Receiver<Question>>,
-    layout: &Layout,
-    statements: &[Statements],
-    clock: &Clock,
-) {
+fn answer(connection: &Connection, waiting: &Mutex<mpsc::Receiver<Question>>, layout: &Layout, statements: &[Statements], clock: &Clock) {
     loop {
         // The lock is held while waiting: one thread waits for a question, the others for the lock.
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();

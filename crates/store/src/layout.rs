@@ -71,7 +71,9 @@ impl Layout {
         for child in 0..tables.len() {
             for at in 0..tables[child].foreigns.len() {
                 let foreign = &tables[child].foreigns[at];
-                let Some(Kind::Foreign { entity, .. }) = tables[child].schema.field(&foreign.field).map(|field| &field.kind) else { continue };
+                let Some(Kind::Foreign { entity, .. }) = tables[child].schema.field(&foreign.field).map(|field| &field.kind) else {
+                    continue;
+                };
                 let parent = by_name.get(*entity).copied();
                 tables[child].foreigns[at].parent = parent;
                 if let Some(parent) = parent {
@@ -131,7 +133,8 @@ impl Table {
                 (pairs.iter().map(|(name, _)| *name).collect(), pairs)
             }
         };
-        let same = |unique: &Unique| unique.fields.len() == names.len() && unique.fields.iter().all(|field| names.contains(&field.as_str()));
+        let same =
+            |unique: &Unique| unique.fields.len() == names.len() && unique.fields.iter().all(|field| names.contains(&field.as_str()));
         let Some(at) = self.uniques.iter().position(same) else {
             return Err(format!("{} has no unique ({})", self.name(), names.join(", ")));
         };

@@ -128,13 +128,8 @@ pub type ChangeFeed = broadcast::Receiver<Arc<Applied>>;
 pub trait Store: Send + Sync {
     fn get<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
     /// At most `size` rows after the row with id `after`.
-    fn page<'a>(
-        &'a self,
-        of: &'a Arc<Schema>,
-        after: Option<Uuid>,
-        size: usize,
-        filter: Filter,
-    ) -> BoxFuture<'a, Result<Page, StoreError>>;
+    fn page<'a>(&'a self, of: &'a Arc<Schema>, after: Option<Uuid>, size: usize, filter: Filter)
+    -> BoxFuture<'a, Result<Page, StoreError>>;
     /// One transaction, all or nothing.
     fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
     fn changes(&self) -> ChangeFeed;

@@ -31,7 +31,20 @@ impl From<Complaints> for Failure {
 
 /// Commands in the order help lists them.
 const COMMANDS: [&str; 15] = [
-    "check", "config", "drain", "health", "hybrid", "migrations", "prepare", "quit", "reload", "restart", "roar", "start", "stop", "vault",
+    "check",
+    "config",
+    "drain",
+    "health",
+    "hybrid",
+    "migrations",
+    "prepare",
+    "quit",
+    "reload",
+    "restart",
+    "roar",
+    "start",
+    "stop",
+    "vault",
     "version",
 ];
 
@@ -122,7 +135,11 @@ fn version(name: &Name, arguments: &Arguments) -> Result<(), Failure> {
     let own = env!("CARGO_PKG_VERSION");
     if arguments.flag("all") {
         println!("{}: {}", name.product(), if name.0 { conf::settings::KONG_VERSION } else { own });
-        println!("{}: {}", if name.0 { "Portcullis" } else { "compatible with Kong" }, if name.0 { own } else { conf::settings::KONG_VERSION });
+        println!(
+            "{}: {}",
+            if name.0 { "Portcullis" } else { "compatible with Kong" },
+            if name.0 { own } else { conf::settings::KONG_VERSION }
+        );
     } else {
         println!("{}", if name.0 { conf::settings::KONG_VERSION } else { own });
     }

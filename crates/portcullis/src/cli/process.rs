@@ -70,7 +70,11 @@ fn in_background(settings: &Settings, arguments: &Arguments) -> Result<(), Failu
     // The pipe closed without the word: the process failed, and what it said is why.
     let _ = child.wait();
     let told = told.trim_end();
-    Err(Failure(if told.is_empty() { "the background process ended without a word; see the error log".to_owned() } else { told.to_owned() }))
+    Err(Failure(if told.is_empty() {
+        "the background process ended without a word; see the error log".to_owned()
+    } else {
+        told.to_owned()
+    }))
 }
 
 const READY: &str = "ready";

@@ -1,13 +1,13 @@
 //! The settings the program runs on, typed and checked against each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
 use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
-use portcullis_proxy::dns;
 use portcullis_wire::listener::{Listen, parse_listens};
 use portcullis_wire::tls::ServerTlsOptions;
 use portcullis_wire::{PoolSettings, Settings as WireSettings};
@@ -255,10 +255,10 @@ impl Reader<'_> {
         let mut trusted_ips = Vec::new();
         let mut trust_unix = false;
         for entry in loaded.list("trusted_ips") {
-            match (entry, entry.parse::<IpNet>(), entry.parse()) {
+            match (entry, entry.parse::<IpNet>(), entry.parse::<IpAddr>()) {
                 ("unix:", ..) => trust_unix = true,
                 (_, Ok(net), _) => trusted_ips.push(net),
-                (_, _, Ok(ip)) => trusted_ips.push(IpNet::from(std::net::IpAddr::from(ip))),
+                (_, _, Ok(ip)) => trusted_ips.push(IpNet::from(ip)),
                 _ => self.complaints.push(format!(
                     "trusted_ips must be a comma separated list in the form of IPv4 or IPv6 address or CIDR block or 'unix:', got '{entry}'"
                 )),
@@ -351,14 +351,13 @@ impl Reader<'_> {
         let defaults = dns::Settings::default();
         let mut resolvers = Vec::new();
         for entry in loaded.list("dns_resolver") {
-            let address = entry.parse::<SocketAddr>().or_else(|_| {
-                entry.trim_matches(['[', ']']).parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53))
-            });
+            let address =
+                entry.parse::<SocketAddr>().or_else(|_| entry.trim_matches(['[', ']']).parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
             match address {
                 Ok(address) => resolvers.push(address),
-                Err(_) => self.complaints.push(format!(
-                    "dns_resolver must be a comma separated list in the form of IPv4/6 or IPv4/6:port, got '{entry}'"
-                )),
+                Err(_) => self
+                    .complaints
+                    .push(format!("dns_resolver must be a comma separated list in the form of IPv4/6 or IPv4/6:port, got '{entry}'")),
             }
         }
         let mut order = Vec::new();
@@ -434,7 +433,6 @@ fn origin_of(url: &str) -> String {
     let end = url.find("://").and_then(|at| url[at + 3..].find('/').map(|slash| at + 3 + slash)).unwrap_or(url.len());
     url[..end].to_owned()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -68,15 +68,7 @@ impl Contents {
         row.map(|row| Ok(show(described, row.parse()?, row.expires_at, now))).transpose()
     }
 
-    pub fn page(
-        &self,
-        layout: &Layout,
-        place: usize,
-        after: Option<Uuid>,
-        size: usize,
-        filter: &Filter,
-        now: u64,
-    ) -> Result<Page, Fault> {
+    pub fn page(&self, layout: &Layout, place: usize, after: Option<Uuid>, size: usize, filter: &Filter, now: u64) -> Result<Page, Fault> {
         let (table, described) = (&self.tables[place], &layout.tables[place]);
         let parent = match &filter.parent {
             None => None,

@@ -72,8 +72,7 @@ fn check(connection: &Connection, path: &Path) -> Result<usize, String> {
         return Err(format!("{}: the file is another program's database: choose another path", path.display()));
     }
     let known = MIGRATIONS.len();
-    let format: i64 =
-        connection.query_row("SELECT value FROM _meta WHERE key = 'format'", [], |row| row.get(0)).map_err(failed)?;
+    let format: i64 = connection.query_row("SELECT value FROM _meta WHERE key = 'format'", [], |row| row.get(0)).map_err(failed)?;
     usize::try_from(format).ok().filter(|format| *format <= known).ok_or_else(|| {
         format!("{}: the file has format {format}, this version knows formats up to {known}: use a newer version", path.display())
     })
@@ -120,9 +119,8 @@ fn make_tables(connection: &mut Connection, layout: &Layout) -> Result<Vec<State
         let statements = Statements::new(table, number);
         match &known {
             Some((_, found)) if *found == wanted => {}
-            Some(_) => remake(&transaction, layout, place, &statements).map_err(|error| {
-                format!("the rows of {} don't keep what its schema says now: {}", table.name(), fault::explain(&error))
-            })?,
+            Some(_) => remake(&transaction, layout, place, &statements)
+                .map_err(|error| format!("the rows of {} don't keep what its schema says now: {}", table.name(), fault::explain(&error)))?,
             None => {
                 transaction.execute_batch(&statements::create_table(layout, table)).map_err(explained)?;
                 for (_, sql) in &indexes {
@@ -143,7 +141,8 @@ fn make_tables(connection: &mut Connection, layout: &Layout) -> Result<Vec<State
 /// Adds the columns that are missing, fills every lookup column from the records and makes the indexes anew.
 fn remake(connection: &Connection, layout: &Layout, place: usize, statements: &Statements) -> rusqlite::Result<()> {
     let table = &layout.tables[place];
-    let mut old_indexes = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL")?;
+    let mut old_indexes =
+        connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL")?;
     let names: Vec<String> = old_indexes.query_map([table.name()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     for name in names {
         connection.execute_batch(&format!("DROP INDEX {}", statements::quoted(&name)))?;
@@ -160,7 +159,8 @@ fn remake(connection: &Connection, layout: &Layout, place: usize, statements: &S
             connection.execute_batch(&format!("ALTER TABLE {} ADD COLUMN {declared}", statements.table))?;
         }
     }
-    let mut rows = connection.prepare(&format!("SELECT id, _record, _expires_at FROM {} WHERE id > ?1 ORDER BY id LIMIT 1000", statements.table))?;
+    let mut rows =
+        connection.prepare(&format!("SELECT id, _record, _expires_at FROM {} WHERE id > ?1 ORDER BY id LIMIT 1000", statements.table))?;
     let mut update = connection.prepare(&statements.update)?;
     let mut after = Vec::new();
     loop {

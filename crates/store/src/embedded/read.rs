@@ -91,7 +91,9 @@ impl Reader<'_> {
         let sql = match &filter.tags {
             None => format!("SELECT id, _record, _expires_at FROM {name} WHERE id > ?2 AND {ALIVE}{belongs} ORDER BY id LIMIT ?3"),
             Some(Tags::All(tags)) => {
-                let Some((first, others)) = tags.split_first() else { return self.page_query(table, after, limit as usize, &filter.untagged()) };
+                let Some((first, others)) = tags.split_first() else {
+                    return self.page_query(table, after, limit as usize, &filter.untagged());
+                };
                 let condition = carries(&mut place, first);
                 let mut more = String::new();
                 for tag in others {
