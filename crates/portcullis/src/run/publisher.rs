@@ -6,7 +6,7 @@ use portcullis_admin::Writer;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_schema::{Catalog, Record, Schema};
-use portcullis_store::declarative::DeclarativeStore;
+use portcullis_store::declarative::Declarative;
 use portcullis_store::{Applied, BoxFuture, ChangeSet, Operation, Store, StoreError};
 use tokio::sync::Mutex;
 
@@ -16,28 +16,48 @@ use tokio::sync::Mutex;
 pub struct Publisher {
     store: Arc<dyn Store>,
     /// The same store, where the whole configuration is replaced at once (database=off).
-    declarative: Option<Arc<DeclarativeStore>>,
+    declarative: Option<Arc<Declarative>>,
     catalog: Arc<Catalog>,
-    builder: Mutex<Builder>,
+    serving: Mutex<Serving>,
+}
+
+/// What a generation of workers serves with.
+struct Serving {
+    builder: Builder,
     gateway: Arc<Gateway>,
+}
+
+impl Serving {
+    fn publish(&self) {
+        self.gateway.publish(self.builder.snapshot());
+    }
 }
 
 impl Publisher {
     pub fn new(
         store: Arc<dyn Store>,
-        declarative: Option<Arc<DeclarativeStore>>,
+        declarative: Option<Arc<Declarative>>,
         catalog: Arc<Catalog>,
         builder: Builder,
         gateway: Arc<Gateway>,
     ) -> Self {
-        Self { store, declarative, catalog, builder: Mutex::new(builder), gateway }
+        Self { store, declarative, catalog, serving: Mutex::new(Serving { builder, gateway }) }
     }
 
     /// Reads the whole store and serves from it.
     pub async fn load(&self) -> Result<(), StoreError> {
-        let mut builder = self.builder.lock().await;
+        let mut serving = self.serving.lock().await;
+        serving.builder.load(&*self.store, &self.catalog).await?;
+        serving.publish();
+        Ok(())
+    }
+
+    /// Goes over to a new generation: the builder is loaded and its first snapshot is out before this returns.
+    pub async fn renew(&self, mut builder: Builder, gateway: Arc<Gateway>) -> Result<(), StoreError> {
+        let mut serving = self.serving.lock().await;
         builder.load(&*self.store, &self.catalog).await?;
-        self.gateway.publish(builder.snapshot());
+        *serving = Serving { builder, gateway };
+        serving.publish();
         Ok(())
     }
 }
@@ -45,10 +65,10 @@ impl Publisher {
 impl Writer for Publisher {
     fn write(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>> {
         Box::pin(async move {
-            let mut builder = self.builder.lock().await;
+            let mut serving = self.serving.lock().await;
             let applied = self.store.apply(changes).await?;
-            builder.apply(&applied.changes);
-            self.gateway.publish(builder.snapshot());
+            serving.builder.apply(&applied.changes);
+            serving.publish();
             Ok(applied)
         })
     }
@@ -60,12 +80,12 @@ impl Writer for Publisher {
             };
             let mut operations = vec![Operation::Clear];
             operations.extend(rows.into_iter().map(|(schema, record)| Operation::Insert(schema, record)));
-            let mut builder = self.builder.lock().await;
+            let mut serving = self.serving.lock().await;
             self.store.apply(ChangeSet { operations }).await?;
             declarative.set_hash(hash);
             // Everything may have changed: a fresh build is both simpler and quicker than working every removal in.
-            builder.load(&*self.store, &self.catalog).await?;
-            self.gateway.publish(builder.snapshot());
+            serving.builder.load(&*self.store, &self.catalog).await?;
+            serving.publish();
             Ok(())
         })
     }

@@ -15,9 +15,11 @@ use portcullis_entities::consumers::Consumer;
 use portcullis_entities::services::Service;
 use portcullis_plugin::Credential;
 use portcullis_wire::UpstreamTls;
+use portcullis_wire::tls::CertifiedKey;
 use uuid::Uuid;
 
 use crate::balancer::Upstreams;
+use crate::gateway::Gateway;
 use crate::plan::PluginSet;
 use crate::router::Router;
 pub use certificates::Certificates;
@@ -100,5 +102,14 @@ impl Snapshot {
             return Vec::new();
         };
         credentials.of_consumer(consumer)
+    }
+}
+
+/// The certificates of whatever snapshot is served when a client comes.
+pub struct Serving(pub Arc<Gateway>);
+
+impl portcullis_wire::tls::Certificates for Serving {
+    fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        self.0.snapshot().certificates.find(sni)
     }
 }

@@ -23,6 +23,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a socket that is about to close waits for connections the kernel has already taken.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 
+/// The id the next connection gets.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
+/// Client connections accepted by this process so far.
+pub fn accepted() -> u64 {
+    CONNECTIONS.load(Ordering::Relaxed) - 1
+}
+
 /// What is behind a listening socket.
 #[derive(Clone)]
 pub struct Entrance {
@@ -112,7 +120,6 @@ enum Accepted {
 
 impl Accepted {
     async fn serve<S: Service>(self, entrance: &Entrance, service: Rc<S>, worker: Rc<Worker>) {
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let mut peer = Peer { connection_id: CONNECTIONS.fetch_add(1, Ordering::Relaxed), listener: entrance.listener, ..Peer::default() };
         let mut transport = match self {
             Accepted::Tcp(stream, address) => {

@@ -10,6 +10,6 @@ pub mod listen;
 pub mod proxy_protocol;
 pub mod socket;
 
-pub use accept::{Entrance, accept};
+pub use accept::{Entrance, accept, accepted};
 pub use listen::{KeepAlive, Listen, ListenAddress, parse_listens};
 pub use socket::{Socket, accept_pause, open};
