@@ -16,12 +16,14 @@ pub struct Answer {
     pub content_type: Option<&'static str>,
     pub body: Bytes,
     pub headers: Vec<(&'static str, String)>,
+    /// It comes from below the API, where nobody adds the headers for other origins.
+    pub bare: bool,
 }
 
 impl Answer {
     pub fn json(status: StatusCode, body: &Value) -> Self {
         let body = Bytes::from(body.to_string());
-        Self { status, content_type: Some(JSON), body, headers: Vec::new() }
+        Self { status, content_type: Some(JSON), body, headers: Vec::new(), bare: false }
     }
 
     pub fn ok(body: impl Into<Value>) -> Self {
@@ -38,7 +40,7 @@ impl Answer {
     }
 
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, content_type: None, body: Bytes::new(), headers: Vec::new() }
+        Self { status, content_type: None, body: Bytes::new(), headers: Vec::new(), bare: false }
     }
 
     /// A JSON body that only has a message.
@@ -51,7 +53,7 @@ impl Answer {
     }
 
     pub fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type: Some(content_type), body: body.into(), headers: Vec::new() }
+        Self { status: StatusCode::OK, content_type: Some(content_type), body: body.into(), headers: Vec::new(), bare: false }
     }
 
     /// The page that nginx would send: what Kong answers where it exits without a body.
@@ -60,7 +62,12 @@ impl Answer {
         let page = format!(
             "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
         );
-        Self { status, content_type: Some("text/html; charset=UTF-8"), body: page.into(), headers: Vec::new() }
+        Self { status, content_type: Some("text/html; charset=UTF-8"), body: page.into(), headers: Vec::new(), bare: false }
+    }
+
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -1,13 +1,13 @@
 //! The generated endpoints of an entity: its collection and its items.
 
-use portcullis_schema::{Op, Record};
+use portcullis_schema::{ApiError, Op, Record};
 use portcullis_store::{Filter, Operation};
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::rows::{Address, Admin, id_of};
 use crate::table::{Scope, ScopedHandler, admin_name};
-use crate::{Call, page};
+use crate::{Call, overrides, page};
 
 pub const LIST: ScopedHandler = |admin, call, scope| Box::pin(list(admin, call, scope));
 pub const CREATE: ScopedHandler = |admin, call, scope| Box::pin(create(admin, call, scope));
@@ -87,10 +87,16 @@ pub async fn change(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
 }
 
 /// Merges `input` into a row. The caller holds the editing lock since it read the row.
-pub async fn update(admin: &Admin, scope: &Scope, existing: Record, mut input: Record, by: Option<&str>) -> Result<Value, Refusal> {
+pub async fn update(admin: &Admin, scope: &Scope, existing: Record, input: Record, by: Option<&str>) -> Result<Value, Refusal> {
     let schema = &scope.schema;
-    input.insert("id".to_owned(), id_of(&existing)?.to_string().into());
     let record = admin.prepared(schema, input, Op::Update, Some(&existing)).await?;
+    if record.get("id") != existing.get("id") {
+        // An id cannot be changed: Kong looks for a row that has both and finds none.
+        let key = by.unwrap_or("id");
+        let key = Record::from_iter([(key.to_owned(), existing.get(key).cloned().unwrap_or_default())]);
+        return Err(if by.is_some() { ApiError::not_found_by(key) } else { ApiError::not_found(key) }.into());
+    }
+    overrides::admit_change(schema, &record, by)?;
     admin.must_write("update", schema, by)?;
     let row = admin.write(schema, Operation::Update(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))

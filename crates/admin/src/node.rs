@@ -21,7 +21,7 @@ pub const DNS: PlainHandler = |admin, _| Box::pin(async { dns(admin) });
 pub const METRICS: PlainHandler = |admin, _| Box::pin(async { metrics(admin) });
 const ENDPOINTS: PlainHandler = |admin, _| Box::pin(async { paths(admin) });
 const TIMERS: PlainHandler = |admin, _| Box::pin(async { timers(admin) });
-const ROBOTS_TEXT: PlainHandler = |_, _| Box::pin(async { Ok(Answer::text(TEXT, "User-agent: *\nDisallow: /")) });
+const ROBOTS_TEXT: PlainHandler = |_, _| Box::pin(async { Ok(Answer::text(TEXT, "User-agent: *\nDisallow: /").bare()) });
 const CACHED: PlainHandler = |admin, call| Box::pin(async { cached(admin, call) });
 const FORGET: PlainHandler = |admin, call| {
     Box::pin(async {

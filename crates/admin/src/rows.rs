@@ -43,7 +43,9 @@ impl Address {
         if let Some(id) = uuid(text) {
             return Ok(Self::Id(id));
         }
-        let Some(key) = schema.endpoint_key else {
+        // A key that is only unique below a parent names nothing at the top.
+        let unique = |key: &&str| schema.field(key).is_some_and(|field| field.unique);
+        let Some(key) = schema.endpoint_key.filter(unique) else {
             return Err(ApiError::invalid_primary_key(record(json!({ "id": "expected a valid UUID" }))));
         };
         let complaint = schema.field(key).and_then(|field| field.check(&Value::from(text)).err());
@@ -133,10 +135,16 @@ impl Admin {
 
     /// The fields of a body, those of a form typed by the schema.
     pub fn typed(&self, schema: &Schema, body: &Body, existing: Option<&Record>) -> Record {
-        match body.form {
-            true => self.catalog.infer(schema, body.fields.clone(), existing),
-            false => body.fields.clone(),
+        if !body.form {
+            return body.fields.clone();
         }
+        let mut fields = self.catalog.infer(schema, body.fields.clone(), existing);
+        if schema.ttl
+            && let Some(ttl) = fields.get_mut("ttl")
+        {
+            *ttl = portcullis_schema::infer::infer(&portcullis_schema::build::number(), ttl.take());
+        }
+        fields
     }
 
     /// The row at an address.

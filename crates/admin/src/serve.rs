@@ -28,9 +28,23 @@ pub fn router(admin: Admin, table: Table, surface: Surface) -> Router {
     let shared = Arc::new((admin.with_patterns(&table), table));
     Router::new().fallback(move |request: Request| {
         let shared = shared.clone();
-        async move {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let answering = async move {
             let (admin, table) = &*shared;
             respond(admin, table, surface, request).await
+        };
+        async move {
+            if reads {
+                return answering.await;
+            }
+            // A client that goes away must not stop a write between the store and the workers.
+            tokio::spawn(answering).await.unwrap_or_else(|cause| {
+                let answer = Refusal::internal(cause).into_answer();
+                let mut response = Response::new(HttpBody::from(answer.body));
+                *response.status_mut() = answer.status;
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(crate::answer::JSON));
+                response
+            })
         }
     })
 }
@@ -48,7 +62,7 @@ async fn respond(admin: &Admin, table: &Table, surface: Surface, request: Reques
     if let Some(server) = &settings.server {
         put(headers, header::SERVER, server);
     }
-    if surface == Surface::Admin {
+    if surface == Surface::Admin && !answer.bare {
         cross_origin(headers, &asked, settings);
         if settings.latency {
             put(headers, HeaderName::from_static("x-kong-admin-latency"), &started.elapsed().as_millis().to_string());
@@ -84,15 +98,14 @@ async fn answer(admin: &Admin, table: &Table, request: Request) -> Outcome {
         return Err(body::too_many_arguments());
     }
     let mut call = Call { method: head.method, path: path.to_owned(), params, query, headers: head.headers, body: Body::default() };
+    let handle = endpoint.verb(&call.method);
+    if handle.is_none() && call.method != Method::OPTIONS {
+        return Ok(Answer::message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"));
+    }
     if let Some(before) = endpoint.before {
         before(admin, &call).await?;
     }
-    if call.method == Method::OPTIONS {
-        return Ok(options(endpoint, &call.headers));
-    }
-    let Some(handle) = endpoint.verb(&call.method) else {
-        return Ok(Answer::message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"));
-    };
+    let Some(handle) = handle else { return Ok(options(endpoint, &call.headers)) };
     if with_body {
         let raw = axum::body::to_bytes(http_body, admin.settings.body_limit).await;
         let raw = raw.map_err(|_| Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"))?;
@@ -117,7 +130,9 @@ fn segments(path: &str) -> Result<Vec<String>, Refusal> {
 }
 
 fn decode_segment(segment: &str) -> Result<String, Refusal> {
-    let bad = || Refusal::message(StatusCode::BAD_REQUEST, "Bad request");
+    let bad = || Refusal::Answer(Answer::page(StatusCode::BAD_REQUEST).bare());
+    // As in a query, a plus is a space.
+    let segment = segment.replace('+', " ");
     let bytes = segment.as_bytes();
     let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
     let whole = bytes.iter().enumerate().all(|(at, byte)| *byte != b'%' || (hex(at + 1) && hex(at + 2)));

@@ -44,7 +44,7 @@ pub struct Endpoint {
     pub pattern: String,
     pub scope: Option<Scope>,
     pub verbs: Vec<(Method, Handle)>,
-    /// Runs before any verb, OPTIONS and unknown ones included.
+    /// Runs before any of its verbs, OPTIONS included.
     pub before: Option<PlainHandler>,
     /// Kong lists the path and answers 404 on it.
     pub disabled: bool,

@@ -64,7 +64,7 @@ impl TestRequest {
             forwarded_https: false,
             listen_ip: Some(local),
             listen_port: 8000,
-            tls: None,
+            peer: Default::default(),
             connection: 7,
             connection_requests: 1,
         };

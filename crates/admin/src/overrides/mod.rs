@@ -13,7 +13,7 @@ mod tags;
 pub mod upstreams;
 
 use portcullis_schema::{ApiError, Catalog, Record, Schema};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::answer::Refusal;
 use crate::rows::{Admin, record};
@@ -40,16 +40,21 @@ pub fn endpoints(table: &mut Table, catalog: &Catalog) {
 pub async fn admit(admin: &Admin, schema: &Schema, row: &Record) -> Result<(), Refusal> {
     match schema.name.as_ref() {
         "plugins" => plugins::admit(admin, row).await,
-        "targets" => never_null(row, "weight"),
-        "upstreams" => never_null(row, "slots"),
         _ => Ok(()),
     }
 }
 
-/// Kong's table forbids null where its schema allows it, and names the wrong constraint.
-fn never_null(row: &Record, field: &str) -> Result<(), Refusal> {
-    match row.get(field) {
-        Some(Value::Null) => Err(ApiError::primary_key_violation(record(json!({ "id": row.get("id") }))).into()),
-        _ => Ok(()),
+/// Kong's tables forbid null in two fields where its schemas allow it; it then names the wrong constraint, and the key by
+/// which the row was addressed.
+pub fn admit_change(schema: &Schema, row: &Record, by: Option<&str>) -> Result<(), ApiError> {
+    let field = match schema.name.as_ref() {
+        "targets" => "weight",
+        "upstreams" => "slots",
+        _ => return Ok(()),
+    };
+    if row.get(field).is_some_and(|value| !value.is_null()) {
+        return Ok(());
     }
+    let key = by.unwrap_or("id");
+    Err(ApiError::primary_key_violation(record(json!({ key: row.get(key) }))))
 }
