@@ -274,3 +274,8 @@ pub(crate) fn show(table: &Table, mut record: Record, expires_at: Option<u64>, n
 fn remaining_seconds(expires_at: u64, now: u64) -> u64 {
     expires_at.saturating_sub(now).div_ceil(1000)
 }
+
+/// A primary key as errors show it.
+fn by_id(id: &str) -> Record {
+    Record::from_iter([("id".to_owned(), Value::from(id))])
+}

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use index::{Entry, PathTree, Search};
 use order::Rank;
-pub use route::{Conditions, InvalidRoute, Protocols, Route};
+pub use route::{InvalidRoute, Protocols, Route};
 use route::{NamePattern, PathOf, split_host};
 use shards::Shards;
 

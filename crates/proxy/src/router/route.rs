@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use portcullis_entities as entities;
 use portcullis_wire::Headers;
 use portcullis_wire::headers::Line;
 use regex::Regex;
@@ -12,20 +13,6 @@ use uuid::Uuid;
 
 use super::order::{PathGroup, Weight, group_id};
 use super::{Captures, Query};
-
-/// What a route asks for, in Kong's words. `None` and an empty list both mean "any", but for `hosts` (see [`Weight`]).
-#[derive(Clone, Debug, Default)]
-pub struct Conditions {
-    pub id: Uuid,
-    pub protocols: Vec<String>,
-    pub methods: Vec<String>,
-    pub hosts: Option<Vec<String>>,
-    pub paths: Vec<String>,
-    /// Name and accepted values; a value that starts with `~*` is a regex.
-    pub headers: Vec<(String, Vec<String>)>,
-    pub snis: Vec<String>,
-    pub regex_priority: i64,
-}
 
 /// Why a route cannot be compiled. It is left out of the router, as Kong does.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +25,12 @@ pub enum InvalidRoute {
     NoValues(String),
 }
 
-/// A compiled route: the conditions that all its rules share, and the rules.
+/// A compiled route: the entity, the conditions that all its rules share, and the rules.
 #[derive(Debug)]
 pub struct Route {
     pub id: Uuid,
+    pub service: Option<Uuid>,
+    pub entity: Arc<entities::Route>,
     pub protocols: Protocols,
     methods: Box<[Box<[u8]>]>,
     hosts: Box<[HostPattern]>,
@@ -60,9 +49,9 @@ pub struct Protocols(u8);
 impl Protocols {
     const NAMES: [&str; 4] = ["http", "https", "grpc", "grpcs"];
 
-    fn of(names: &[String]) -> Self {
-        let bit = |name: &String| Self::NAMES.iter().position(|known| known == name).map_or(0, |at| 1 << at);
-        Self(names.iter().map(bit).fold(0, |all, bit| all | bit))
+    fn of(protocols: &[entities::services::Protocol]) -> Self {
+        let bit = |name: &str| Self::NAMES.iter().position(|known| *known == name).map_or(0, |at| 1 << at);
+        Self(protocols.iter().fold(0, |all, protocol| all | bit(protocol.as_str())))
     }
 
     pub fn http(self) -> bool {
@@ -199,11 +188,11 @@ fn parse_port(text: &[u8]) -> Option<u16> {
 }
 
 impl Route {
-    /// Compiles the conditions of one route.
+    /// Compiles a route.
     ///
     /// Errors when a regex of its paths or headers is not one.
-    pub fn compile(conditions: &Conditions) -> Result<Self, InvalidRoute> {
-        let host_patterns = conditions.hosts.iter().flatten().map(|host| {
+    pub fn compile(entity: Arc<entities::Route>) -> Result<Self, InvalidRoute> {
+        let host_patterns = entity.hosts.iter().flatten().map(|host| {
             let split = host.split_once(':').and_then(|(name, port)| Some((name, parse_port(port.as_bytes())?)));
             match split {
                 Some((name, port)) => HostPattern { name: NamePattern::of(name), port: Some(port) },
@@ -211,17 +200,20 @@ impl Route {
             }
         });
         let hosts: Box<[HostPattern]> = host_patterns.collect();
-        let headers = conditions.headers.iter().map(|(name, values)| HeaderPattern::compile(name, values)).collect::<Result<_, _>>()?;
+        let headers =
+            entity.headers.iter().flatten().map(|(name, values)| HeaderPattern::compile(name, values)).collect::<Result<_, _>>()?;
         Ok(Self {
-            id: conditions.id,
-            protocols: Protocols::of(&conditions.protocols),
-            methods: conditions.methods.iter().map(|method| method.as_bytes().into()).collect(),
+            id: entity.id,
+            service: entity.service.as_ref().map(|service| service.id),
+            protocols: Protocols::of(&entity.protocols),
+            methods: entity.methods.iter().flatten().map(|method| method.as_bytes().into()).collect(),
             host_ports: hosts.iter().any(|host| host.port.is_some()),
             hosts,
             headers,
             // The dot that may end a fully qualified name is no part of an SNI.
-            snis: conditions.snis.iter().map(|sni| NamePattern::of(sni.strip_suffix('.').unwrap_or(sni))).collect(),
-            rules: rules(conditions)?,
+            snis: entity.snis.iter().flatten().map(|sni| NamePattern::of(sni.strip_suffix('.').unwrap_or(sni))).collect(),
+            rules: rules(&entity)?,
+            entity,
         })
     }
 
@@ -328,24 +320,28 @@ impl PathPattern {
     }
 }
 
-fn rules(conditions: &Conditions) -> Result<Box<[Rule]>, InvalidRoute> {
-    let given = |present: bool| u32::from(present);
+fn rules(entity: &entities::Route) -> Result<Box<[Rule]>, InvalidRoute> {
+    fn given<T>(list: Option<&[T]>) -> u32 {
+        u32::from(list.is_some_and(|list| !list.is_empty()))
+    }
+    let paths = entity.paths.as_deref().unwrap_or_default();
+    let headers = entity.headers.as_ref().map_or(0, |headers| headers.len());
     let weight = Weight {
-        kinds: given(!conditions.methods.is_empty())
-            + given(conditions.hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()))
-            + given(!conditions.headers.is_empty())
-            + given(!conditions.snis.is_empty())
-            + given(!conditions.paths.is_empty()),
+        kinds: given(entity.methods.as_deref())
+            + given(entity.hosts.as_deref())
+            + given(entity.snis.as_deref())
+            + given(entity.paths.as_deref())
+            + u32::from(headers > 0),
         // An empty list counts as a list without wildcards.
-        plain_hosts: conditions.hosts.as_ref().is_some_and(|hosts| hosts.iter().all(|host| !host.contains('*'))),
-        headers: conditions.headers.len(),
+        plain_hosts: entity.hosts.as_ref().is_some_and(|hosts| hosts.iter().all(|host| !host.contains('*'))),
+        headers,
         ..Weight::default()
     };
-    if conditions.paths.is_empty() {
-        return Ok(Box::new([Rule { priority: weight.priority(), id: conditions.id.as_u128(), paths: Box::default() }]));
+    if paths.is_empty() {
+        return Ok(Box::new([Rule { priority: weight.priority(), id: entity.id.as_u128(), paths: Box::default() }]));
     }
     let mut groups: Vec<(PathGroup, Vec<PathPattern>)> = Vec::new();
-    for path in &conditions.paths {
+    for path in paths {
         let (group, pattern) = path_pattern(path)?;
         match groups.iter_mut().find(|(known, _)| *known == group) {
             Some((_, patterns)) => patterns.push(pattern),
@@ -354,10 +350,10 @@ fn rules(conditions: &Conditions) -> Result<Box<[Rule]>, InvalidRoute> {
     }
     let rule = |(group, patterns): (PathGroup, Vec<PathPattern>)| {
         let weight = match group {
-            PathGroup::Regex => Weight { regex_path: true, regex_priority: conditions.regex_priority, ..weight },
+            PathGroup::Regex => Weight { regex_path: true, regex_priority: entity.regex_priority.unwrap_or(0), ..weight },
             PathGroup::Length(path_length) => Weight { path_length, ..weight },
         };
-        Rule { priority: weight.priority(), id: group_id(conditions.id, conditions.paths.len(), group), paths: patterns.into() }
+        Rule { priority: weight.priority(), id: group_id(entity.id, paths.len(), group), paths: patterns.into() }
     };
     Ok(groups.into_iter().map(rule).collect())
 }

@@ -50,6 +50,31 @@ impl Request {
     }
 }
 
+/// What a route of a test asks for; everything else is as the schema has it by default.
+#[derive(Clone, Debug, Default)]
+struct Conditions {
+    id: Uuid,
+    methods: Vec<String>,
+    hosts: Option<Vec<String>>,
+    paths: Vec<String>,
+    headers: Vec<(String, Vec<String>)>,
+    snis: Vec<String>,
+    regex_priority: i64,
+}
+
+impl Conditions {
+    fn compile(&self) -> Result<Route, InvalidRoute> {
+        let headers: std::collections::BTreeMap<_, _> = self.headers.iter().cloned().collect();
+        let entity = serde_json::from_value(serde_json::json!({
+            "id": self.id, "protocols": ["http", "https"], "https_redirect_status_code": 426, "strip_path": true,
+            "preserve_host": false, "request_buffering": true, "response_buffering": true, "methods": self.methods,
+            "hosts": self.hosts, "paths": self.paths, "headers": headers, "snis": self.snis,
+            "regex_priority": self.regex_priority,
+        }));
+        Route::compile(Arc::new(entity.unwrap()))
+    }
+}
+
 fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| text.to_string()).collect()
 }
@@ -74,7 +99,7 @@ fn headers(conditions: Conditions, headers: &[(&str, &[&str])]) -> Conditions {
 fn router(routes: &[Conditions]) -> Router {
     let mut router = Router::default();
     for conditions in routes {
-        router.insert(Arc::new(Route::compile(conditions).unwrap()));
+        router.insert(Arc::new(conditions.compile().unwrap()));
     }
     router
 }
@@ -241,7 +266,7 @@ fn an_earlier_clone_keeps_its_routes() {
     let mut router = router(&[paths(1, &["/a"]), paths(2, &["/a/b"])]);
     let before = router.clone();
     assert!(router.remove(Uuid::from_u128(2)));
-    router.insert(Arc::new(Route::compile(&paths(1, &["/c"])).unwrap()));
+    router.insert(Arc::new(paths(1, &["/c"]).compile().unwrap()));
     assert_eq!(who(&before, &Request::path("/a/b")), 2);
     assert_eq!((who(&router, &Request::path("/a/b")), who(&router, &Request::path("/c"))), (0, 1));
     assert_eq!((router.len(), before.len()), (1, 2));
@@ -253,15 +278,15 @@ fn a_route_of_very_many_hosts_and_paths_is_still_found() {
     let many_paths: Vec<String> = (0..100).map(|number| format!("/p{number}")).collect();
     let mut router = Router::default();
     let conditions = Conditions { hosts: Some(many_hosts), paths: many_paths, ..route(1) };
-    router.insert(Arc::new(Route::compile(&conditions).unwrap()));
+    router.insert(Arc::new(conditions.compile().unwrap()));
     assert_eq!(answer(&router, &Request { host: "h399.test".into(), ..Request::path("/p99/x") }), (1, Some(4)));
     assert_eq!(who(&router, &Request { host: "h400.test".into(), ..Request::path("/p99/x") }), 0);
 }
 
 #[test]
 fn a_broken_regex_is_told() {
-    assert!(matches!(Route::compile(&paths(1, &["~/open(group"])), Err(InvalidRoute::Path { .. })));
-    assert!(matches!(Route::compile(&headers(route(1), &[("x", &["~*("])])), Err(InvalidRoute::Header { .. })));
+    assert!(matches!(paths(1, &["~/open(group"]).compile(), Err(InvalidRoute::Path { .. })));
+    assert!(matches!(headers(route(1), &[("x", &["~*("])]).compile(), Err(InvalidRoute::Header { .. })));
 }
 
 fn some_of(choices: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<String>> {
@@ -326,7 +351,7 @@ proptest! {
         for (number, conditions) in routes.iter_mut().enumerate() {
             // Ids neither in the order of the list nor against it.
             conditions.id = Uuid::from_u128((number as u128 * 7919) % 101 + 1);
-            router.insert(Arc::new(Route::compile(conditions).unwrap()));
+            router.insert(Arc::new(conditions.compile().unwrap()));
         }
         for index in gone {
             if routes.len() > 1 {
@@ -334,7 +359,7 @@ proptest! {
                 prop_assert!(router.remove(conditions.id));
             }
         }
-        let compiled: Vec<Route> = routes.iter().map(|conditions| Route::compile(conditions).unwrap()).collect();
+        let compiled: Vec<Route> = routes.iter().map(|conditions| conditions.compile().unwrap()).collect();
         for request in &requests {
             let expected = reference::find(&compiled, &request.query()).map_or((0, None), |(route, prefix)| (route.id.as_u128(), prefix));
             prop_assert_eq!(answer(&router, request), expected, "{:?}", request);
