@@ -258,10 +258,6 @@ impl<R: Rows> Transaction<'_, R> {
     }
 }
 
-fn by_id(id: &str) -> Record {
-    Record::from_iter([("id".to_owned(), id.into())])
-}
-
 /// A record as readers see it: `ttl` is what remains of it.
 pub(crate) fn show(table: &Table, mut record: Record, expires_at: Option<u64>, now: u64) -> Record {
     if table.schema.ttl {
