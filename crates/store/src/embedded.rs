@@ -15,6 +15,8 @@ mod open;
 mod read;
 mod rows;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::PathBuf;
