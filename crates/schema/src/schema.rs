@@ -75,6 +75,8 @@ pub struct Schema {
     pub workspaceable: bool,
     /// Rows may have a time to live in seconds (`ttl` on write and read).
     pub ttl: bool,
+    /// A view: nothing can be written.
+    pub read_only: bool,
     /// Served by the Admin API with generated routes.
     pub admin_api: bool,
     /// Written by db_export.
@@ -99,6 +101,7 @@ impl Schema {
             transforms: Vec::new(),
             workspaceable: true,
             ttl: false,
+            read_only: false,
             admin_api: true,
             exported: true,
             config_by: None,
