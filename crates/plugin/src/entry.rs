@@ -1,0 +1,165 @@
+//! How a plugin is declared and listed.
+
+use std::sync::Arc;
+
+use portcullis_schema::{Check, ConfigSchema, Field, Fields, Schema, Shorthand, build};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Env, Error, Handler, Index, Result};
+
+/// The phases a plugin has code for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases(u8);
+
+impl Phases {
+    pub const NONE: Phases = Phases(0);
+    pub const REWRITE: Phases = Phases(1);
+    pub const ACCESS: Phases = Phases(2);
+    pub const RESPONSE: Phases = Phases(4);
+    pub const HEADER_FILTER: Phases = Phases(8);
+    pub const BODY_FILTER: Phases = Phases(16);
+    pub const LOG: Phases = Phases(32);
+
+    pub const fn and(self, other: Phases) -> Phases {
+        Phases(self.0 | other.0)
+    }
+
+    pub const fn has(self, other: Phases) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What an instance may be attached to, and for which protocols (behaviour checklist 8.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Scopes {
+    pub consumer: bool,
+    pub route: bool,
+    pub service: bool,
+    pub protocols: Protocols,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// Any protocol may be named; HTTP's four are the default.
+    Any,
+    /// Only HTTP's four.
+    HttpOnly,
+    /// Any of these; they are also the default.
+    These(&'static [&'static str]),
+    /// Any protocol may be named; these are the default.
+    AnyDefault(&'static [&'static str]),
+}
+
+impl Scopes {
+    pub const ANY: Scopes = Scopes { consumer: true, route: true, service: true, protocols: Protocols::Any };
+    pub const HTTP: Scopes = Scopes { protocols: Protocols::HttpOnly, ..Scopes::ANY };
+    pub const HTTP_NO_CONSUMER: Scopes = Scopes { consumer: false, ..Scopes::HTTP };
+}
+
+/// Which configured instance a handler is made for.
+#[derive(Clone, Debug, Default)]
+pub struct Instance {
+    pub id: Uuid,
+    pub route: Option<Uuid>,
+    pub service: Option<Uuid>,
+    pub consumer: Option<Uuid>,
+}
+
+/// A plugin: its name, order, configuration and how a handler is made of them.
+pub trait Plugin: Handler + Sized {
+    const NAME: &'static str;
+    /// Higher runs earlier; equal priorities run in reverse alphabetical order of name.
+    const PRIORITY: i32;
+    const PHASES: Phases;
+    const SCOPES: Scopes = Scopes::ANY;
+    type Config: Fields + DeserializeOwned;
+
+    /// Makes a handler of a checked configuration: regexes compiled, networks parsed, once per configuration change.
+    fn new(config: Self::Config, instance: &Instance, env: &Env) -> Result<Self>;
+
+    /// Rules that span several fields of `config`; paths start at the plugin (`config.minute`).
+    fn checks() -> Vec<Check> {
+        Vec::new()
+    }
+
+    /// Deprecated spellings inside `config`.
+    fn shorthands() -> Vec<Shorthand> {
+        Vec::new()
+    }
+
+    /// Tables of the plugin's own.
+    fn entities() -> Vec<Schema> {
+        Vec::new()
+    }
+
+    /// Which of them the snapshot keeps for look-ups.
+    const INDEXES: &'static [Index] = &[];
+
+    /// What `GET /metrics` answers, if this plugin is the one that does.
+    const METRICS: Option<fn(&Env) -> String> = None;
+}
+
+/// A plugin with its types erased: what the list of plugins is made of.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub name: &'static str,
+    pub priority: i32,
+    pub phases: Phases,
+    pub schema: fn() -> ConfigSchema,
+    pub entities: fn() -> Vec<Schema>,
+    pub indexes: &'static [Index],
+    pub make: fn(Value, &Instance, &Env) -> Result<Arc<dyn Handler>>,
+    pub metrics: Option<fn(&Env) -> String>,
+}
+
+impl Entry {
+    pub const fn of<P: Plugin>() -> Self {
+        Self {
+            name: P::NAME,
+            priority: P::PRIORITY,
+            phases: P::PHASES,
+            schema: schema_of::<P>,
+            entities: P::entities,
+            indexes: P::INDEXES,
+            make: make::<P>,
+            metrics: P::METRICS,
+        }
+    }
+}
+
+fn make<P: Plugin>(config: Value, instance: &Instance, env: &Env) -> Result<Arc<dyn Handler>> {
+    let config = serde_json::from_value(config).map_err(|error| Error::from(format!("configuration of {}: {error}", P::NAME)))?;
+    Ok(Arc::new(P::new(config, instance, env)?))
+}
+
+fn schema_of<P: Plugin>() -> ConfigSchema {
+    let scopes = P::SCOPES;
+    let mut overrides: Vec<(&'static str, Field)> = Vec::new();
+    for (name, entity, allowed) in
+        [("consumer", "consumers", scopes.consumer), ("route", "routes", scopes.route), ("service", "services", scopes.service)]
+    {
+        if !allowed {
+            overrides.push((name, build::foreign(entity).eq(Value::Null)));
+        }
+    }
+    const HTTP: &[&str] = &["grpc", "grpcs", "http", "https"];
+    match scopes.protocols {
+        Protocols::Any => {}
+        Protocols::HttpOnly => overrides.push(("protocols", build::set(build::string().required().one_of(HTTP)).required().default(HTTP))),
+        Protocols::AnyDefault(list) => overrides.push(("protocols", build::set(build::protocol()).required().default(list))),
+        Protocols::These(list) => {
+            overrides.push(("protocols", build::set(build::string().required().one_of(list)).required().default(list)))
+        }
+    }
+    ConfigSchema {
+        name: P::NAME.into(),
+        priority: P::PRIORITY,
+        version: "3.9.3",
+        config: build::record::<P::Config>().required(),
+        overrides,
+        checks: P::checks(),
+        shorthands: P::shorthands(),
+    }
+}

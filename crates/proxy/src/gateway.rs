@@ -1,0 +1,152 @@
+//! What the worker threads share, and what each of them has of its own.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use portcullis_entities::consumers::Consumer;
+use portcullis_plugin::{Credential, Directory, RequestId};
+use portcullis_wire::Pools;
+use uuid::Uuid;
+
+use crate::dns::Dns;
+use crate::settings::ProxySettings;
+use crate::snapshot::Snapshot;
+
+/// Shared by all workers: the snapshot to serve from, the settings, name resolution.
+pub struct Gateway {
+    pub settings: ProxySettings,
+    pub dns: Arc<Dns>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Requests answered since the start.
+    pub requests: AtomicU64,
+}
+
+impl Gateway {
+    pub fn new(settings: ProxySettings, dns: Arc<Dns>, snapshot: Arc<Snapshot>) -> Self {
+        Self { settings, dns, snapshot: ArcSwap::new(snapshot), requests: AtomicU64::new(0) }
+    }
+
+    /// Every request that starts after this returns is served from `snapshot`.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+/// The snapshot as one worker holds it: its requests count references without atomics that other workers would wait for.
+pub struct Current {
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Directory for Current {
+    fn consumer(&self, id: Uuid) -> Option<Arc<Consumer>> {
+        self.snapshot.consumer(id)
+    }
+
+    fn consumer_by_username(&self, username: &str) -> Option<Arc<Consumer>> {
+        self.snapshot.consumer_by_username(username)
+    }
+
+    fn credential(&self, entity: &str, key: &str) -> Option<Arc<Credential>> {
+        self.snapshot.credential(entity, key)
+    }
+
+    fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>> {
+        self.snapshot.credentials_of(entity, consumer)
+    }
+
+    fn workspace(&self) -> Uuid {
+        self.snapshot.workspace
+    }
+}
+
+/// One worker thread's side of the gateway.
+pub struct Worker {
+    pub gateway: Arc<Gateway>,
+    pub pools: Rc<Pools>,
+    current: RefCell<Rc<Current>>,
+    random: Cell<u64>,
+    /// Instant and wall clock of the same moment: later wall clock times are sums, one clock read fewer a request.
+    epoch: (Instant, u128),
+    scratch: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Worker {
+    pub fn new(gateway: Arc<Gateway>, pools: Rc<Pools>, seed: u64) -> Self {
+        let snapshot = gateway.snapshot();
+        let current = RefCell::new(Rc::new(Current { snapshot }));
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        Self { gateway, pools, current, random: Cell::new(seed), epoch: (Instant::now(), wall), scratch: RefCell::default() }
+    }
+
+    /// The newest snapshot. One atomic read unless it changed.
+    #[inline]
+    pub fn current(&self) -> Rc<Current> {
+        let newest = self.gateway.snapshot.load();
+        let current = self.current.borrow();
+        if Arc::ptr_eq(&newest, &current.snapshot) {
+            return current.clone();
+        }
+        drop(current);
+        let snapshot = Arc::clone(&newest);
+        let fresh = Rc::new(Current { snapshot });
+        *self.current.borrow_mut() = fresh.clone();
+        fresh
+    }
+
+    /// Lets go of a snapshot that was replaced while this worker had nothing to do.
+    pub fn refresh(&self) {
+        self.current();
+    }
+
+    /// Nanoseconds since the epoch at `moment`.
+    pub fn wall_clock_ns(&self, moment: Instant) -> u128 {
+        self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_nanos()
+    }
+
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.scratch.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024))
+    }
+
+    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+        const KEPT: usize = 256;
+        let mut scratch = self.scratch.borrow_mut();
+        if buffer.capacity() <= 16 * 1024 && scratch.len() < KEPT {
+            buffer.clear();
+            scratch.push(buffer);
+        }
+    }
+
+    /// 64 random bits (wyrand): for request ids and balancing, not for secrets.
+    #[inline]
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0xa076_1d64_78bd_642f);
+        self.random.set(state);
+        let product = u128::from(state) * u128::from(state ^ 0xe703_7ed1_a0b4_28db);
+        (product >> 64) as u64 ^ product as u64
+    }
+
+    pub fn request_id(&self) -> RequestId {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut id = [0u8; 32];
+        for half in id.chunks_exact_mut(16) {
+            let mut bits = self.random();
+            for digit in half {
+                *digit = HEX[(bits & 15) as usize];
+                bits >>= 4;
+            }
+        }
+        RequestId(id)
+    }
+
+    pub fn count_request(&self) {
+        self.gateway.requests.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,225 @@
+//! Finds the route for a request.
+//!
+//! [`Router::find`] is pure: it reads a compiled table and the request, nothing else. It takes the matching route of the
+//! greatest rank, which `order.rs` states as one number. Neither a look-up nor a change grows with the number of routes:
+//! `index.rs` goes straight to the few candidates, and a changed router shares all other parts with the one before.
+//!
+//! - `route.rs`: what a route asks for, compiled, and the check of one route against one request
+//! - `order.rs`: Kong's precedence
+//! - `index.rs`: host, then path, then header, SNI or method; `tree.rs` and `shards.rs` carry it
+//! - `path.rs`: normalising a request's path before, joining it with the service's path after
+//! - `reference.rs` (tests): the rules once more without any index
+
+mod index;
+mod order;
+pub mod path;
+#[cfg(test)]
+mod reference;
+mod route;
+mod shards;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use portcullis_wire::Headers;
+use regex::Regex;
+use uuid::Uuid;
+
+use index::{Entry, PathTree, Search};
+use order::Rank;
+pub use route::{InvalidRoute, Protocols, Route};
+use route::{NamePattern, PathOf, split_host};
+use shards::Shards;
+
+/// A route of so many hosts times paths is not found by its hosts any more, only by its paths.
+const MOST_PLACES: usize = 20_000;
+
+/// What a request is matched by.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    pub method: &'a [u8],
+    /// In normal form, see [`path::normalise`].
+    pub path: &'a [u8],
+    /// The Host header as sent.
+    pub host: &'a [u8],
+    pub https: bool,
+    pub sni: Option<&'a str>,
+    /// The listener's port, for routes that name a port while the Host header has none.
+    pub port: u16,
+    pub headers: &'a Headers,
+}
+
+/// The route that answers a request.
+#[derive(Debug)]
+pub struct Match<'a> {
+    pub route: &'a Arc<Route>,
+    /// How many bytes of the normalised path's front the route's path took; none if the route has no paths.
+    pub prefix_len: Option<usize>,
+    /// What the groups of a regex path caught; none if it has no groups.
+    pub captures: Option<Box<Captures>>,
+}
+
+/// What the groups of a regex path caught.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captures {
+    /// By number; the first is the whole match.
+    pub groups: Vec<Capture>,
+}
+
+/// One group of a regex path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capture {
+    pub name: Option<Box<str>>,
+    /// None if the group took no part in the match.
+    pub value: Option<Box<str>>,
+}
+
+impl Captures {
+    fn of(regex: &Regex, path: &str) -> Option<Self> {
+        let caught = regex.captures(path)?;
+        let group = |(name, found): (Option<&str>, Option<regex::Match<'_>>)| Capture {
+            name: name.map(Into::into),
+            value: found.map(|found| found.as_str().into()),
+        };
+        Some(Self { groups: regex.capture_names().zip(caught.iter()).map(group).collect() })
+    }
+
+    /// The value of a group by its name or number, as `hash_on_uri_capture` and request templates name it.
+    pub fn get(&self, group: &str) -> Option<&str> {
+        let named = self.groups.iter().find(|capture| capture.name.as_deref() == Some(group));
+        let capture = named.or_else(|| self.groups.get(group.parse::<usize>().ok()?))?;
+        capture.value.as_deref()
+    }
+}
+
+/// All routes, compiled. Clones share everything; a change copies what lies on its way.
+#[derive(Clone, Default)]
+pub struct Router {
+    routes: Shards<Arc<Route>>,
+    by_host: Shards<PathTree>,
+    /// `*.b` under `.b`.
+    by_host_suffix: Shards<PathTree>,
+    /// `a.*` under `a.`.
+    by_host_prefix: Shards<PathTree>,
+    any_host: PathTree,
+    /// The longest key there ever was in `by_host_suffix` and `by_host_prefix`: longer parts of a host need no look-up.
+    longest_wildcard: usize,
+}
+
+impl Router {
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    pub fn get(&self, id: Uuid) -> Option<&Arc<Route>> {
+        self.routes.get(id.as_bytes())
+    }
+
+    /// All routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
+    /// Adds a route, in place of the one with its id if there is one.
+    pub fn insert(&mut self, route: Arc<Route>) {
+        self.remove(route.id);
+        self.for_each_place(&route, |tree, literal, entry| {
+            tree.edit(literal, |leaf| {
+                leaf.insert(entry);
+                true
+            });
+        });
+        let id = route.id;
+        self.routes.insert(id.as_bytes(), route);
+    }
+
+    /// Takes a route out; says whether it was there.
+    pub fn remove(&mut self, id: Uuid) -> bool {
+        let Some(route) = self.routes.remove(id.as_bytes()) else { return false };
+        self.for_each_place(&route, |tree, literal, entry| {
+            tree.edit(literal, |leaf| {
+                leaf.remove(&route, entry.rank);
+                !leaf.is_empty()
+            });
+        });
+        true
+    }
+
+    /// The matching route of the greatest rank. Paths that are not UTF-8 match nothing, as in Kong.
+    pub fn find(&self, query: &Query<'_>) -> Option<Match<'_>> {
+        let path = std::str::from_utf8(query.path).ok()?;
+        let host = split_host(query.host, query.port);
+        let mut search = Search { query, path, host, best: None };
+        self.search_hosts(host.host, &mut search);
+        search.try_tree(&self.any_host);
+        let (entry, matched) = search.best?;
+        let pattern = entry.path.pattern();
+        Some(Match {
+            route: &entry.path.route,
+            prefix_len: pattern.map(|_| matched),
+            captures: pattern.and_then(|pattern| pattern.captures(path)),
+        })
+    }
+
+    fn search_hosts<'a>(&'a self, host: &[u8], search: &mut Search<'a, '_>) {
+        if let Some(tree) = self.by_host.get(host) {
+            search.try_tree(tree);
+        }
+        if self.by_host_suffix.is_empty() && self.by_host_prefix.is_empty() {
+            return;
+        }
+        for dot in memchr::memchr_iter(b'.', host) {
+            if host.len() - dot <= self.longest_wildcard
+                && let Some(tree) = self.by_host_suffix.get(&host[dot..])
+            {
+                search.try_tree(tree);
+            }
+            if dot < self.longest_wildcard
+                && let Some(tree) = self.by_host_prefix.get(&host[..=dot])
+            {
+                search.try_tree(tree);
+            }
+        }
+    }
+
+    /// Calls `edit` with every tree and path under which the route is to be found, and the entry to be found there.
+    fn for_each_place(&mut self, route: &Arc<Route>, mut edit: impl FnMut(&mut PathTree, &[u8], Entry)) {
+        let paths: usize = route.rules.iter().map(|rule| rule.paths.len().max(1)).sum();
+        let by_host = !route.hosts().is_empty() && paths * route.hosts().len() <= MOST_PLACES;
+        for (rule_at, rule) in route.rules.iter().enumerate() {
+            for path_at in 0..rule.paths.len().max(1) {
+                let entry = Entry {
+                    rank: Rank { priority: rule.priority, id: rule.id, path: Reverse(path_at as u32) },
+                    path: PathOf { route: route.clone(), rule: rule_at as u32, path: path_at as u32 },
+                    check_host: route.host_ports || (!by_host && !route.hosts().is_empty()),
+                };
+                let literal = rule.paths.get(path_at).map_or(&b""[..], |path| path.literal());
+                if !by_host {
+                    edit(&mut self.any_host, literal, entry);
+                    continue;
+                }
+                for host in route.hosts() {
+                    let (trees, key) = match &host.name {
+                        NamePattern::Exact(name) => (&mut self.by_host, name),
+                        NamePattern::Suffix(name) => (&mut self.by_host_suffix, name),
+                        NamePattern::Prefix(name) => (&mut self.by_host_prefix, name),
+                    };
+                    if !matches!(host.name, NamePattern::Exact(_)) {
+                        self.longest_wildcard = self.longest_wildcard.max(key.len());
+                    }
+                    trees.edit(key, |tree| {
+                        edit(tree, literal, entry.clone());
+                        !tree.is_empty()
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Which of several matching routes answers: one number a rule, the greater wins, equals fall to the greater id.
+//!
+//! Kong's default flavour packs number of condition kinds, plain hosts, headers, regex path, `regex_priority` and path length
+//! into 64 bits. Three of these are shifted as 32-bit numbers there, so they land lower than meant: a route of plain hosts goes
+//! before any that is not, a regex path before any plain path, and only among equals of both do the others count. Recorded
+//! cases pin this.
+
+use uuid::Uuid;
+
+/// The namespace under which Kong derives an id for each group of a route's paths (RFC 9562 version 5).
+const PATH_GROUPS: Uuid = Uuid::from_u128(0x7f145bf9_0dce_4f91_98eb_debbce4b9f6b);
+
+const PLAIN_HOSTS: u64 = 1 << 60;
+const REGEX_PATH: u64 = 1 << 51;
+const MOST_HEADERS: usize = 255;
+/// What routes with four or more kinds of conditions, no plain hosts and no regex path share: in Kong their packed number is
+/// negative and saturates on its way into the router.
+const MANY_KINDS: u64 = 1 << 63;
+
+/// What the order of a rule depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    /// How many of methods, hosts, headers, snis and paths the route limits.
+    pub(super) kinds: u32,
+    /// The route has a list of hosts and no wildcard in it.
+    pub(super) plain_hosts: bool,
+    pub(super) headers: usize,
+    pub(super) regex_path: bool,
+    /// Counts for regex paths only.
+    pub(super) regex_priority: i64,
+    /// In bytes; zero for regex paths.
+    pub(super) path_length: usize,
+}
+
+impl Weight {
+    pub(super) fn priority(self) -> u64 {
+        let regex_priority = if self.regex_path { self.regex_priority as u32 } else { 0 };
+        let packed =
+            self.kinds << 29 | (self.headers.min(MOST_HEADERS) as u32) << 20 | regex_priority << 19 | (self.path_length & 0x7FFFF) as u32;
+        match (self.plain_hosts, self.regex_path) {
+            (false, false) if packed >> 31 == 1 => MANY_KINDS,
+            (plain_hosts, regex_path) => {
+                u64::from(packed) | if plain_hosts { PLAIN_HOSTS } else { 0 } | if regex_path { REGEX_PATH } else { 0 }
+            }
+        }
+    }
+}
+
+/// Where a rule stands among those that match. Greater wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) priority: u64,
+    pub(super) id: u128,
+    /// Within one group of paths the first that matches is taken.
+    pub(super) path: std::cmp::Reverse<u32>,
+}
+
+/// The id by which a group of paths of a route competes: the route's own unless it has several paths.
+pub(super) fn group_id(route: Uuid, paths: usize, group: PathGroup) -> u128 {
+    if paths <= 1 {
+        return route.as_u128();
+    }
+    let name = match group {
+        PathGroup::Regex => format!("{route}#true"),
+        PathGroup::Length(length) => format!("{route}#{length}"),
+    };
+    Uuid::new_v5(&PATH_GROUPS, name.as_bytes()).as_u128()
+}
+
+/// The paths of a route that share a priority: all regexes, or all plain paths of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathGroup {
+    Regex,
+    Length(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(kinds: u32) -> Weight {
+        Weight { kinds, ..Weight::default() }
+    }
+
+    #[test]
+    fn plain_hosts_go_before_everything_of_up_to_three_kinds() {
+        let hosts = Weight { plain_hosts: true, ..weight(1) };
+        let regex = Weight { regex_path: true, headers: 200, ..weight(3) };
+        assert!(hosts.priority() > regex.priority());
+        assert!(regex.priority() > Weight { path_length: 500, ..weight(3) }.priority());
+    }
+
+    #[test]
+    fn kinds_go_before_headers_and_headers_before_length() {
+        assert!(weight(2).priority() > Weight { headers: 255, ..weight(1) }.priority());
+        assert!(Weight { headers: 2, ..weight(2) }.priority() > Weight { headers: 1, path_length: 4000, ..weight(2) }.priority());
+    }
+
+    #[test]
+    fn four_kinds_without_plain_hosts_or_regex_are_all_equal() {
+        let one = Weight { headers: 1, path_length: 3, ..weight(4) };
+        let other = Weight { headers: 9, path_length: 30, ..weight(5) };
+        assert_eq!(one.priority(), other.priority());
+        assert!(one.priority() > Weight { plain_hosts: true, ..weight(3) }.priority());
+    }
+
+    #[test]
+    fn a_large_regex_priority_outweighs_a_kind() {
+        let large = Weight { regex_path: true, regex_priority: 4000, ..weight(1) };
+        assert!(large.priority() > Weight { regex_path: true, ..weight(2) }.priority());
+    }
+}

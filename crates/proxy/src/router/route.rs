@@ -1,0 +1,388 @@
+//! A route as the router knows it: what its owner asked for, and the rules compiled from that.
+//!
+//! A route with several paths behaves as several rules that differ in their paths only: one for all its regex paths, one for
+//! each length of its plain ones. Each rule has a rank of its own.
+
+use std::sync::{Arc, OnceLock};
+
+use portcullis_entities as entities;
+use portcullis_wire::Headers;
+use portcullis_wire::headers::Line;
+use regex::Regex;
+use uuid::Uuid;
+
+use super::order::{PathGroup, Weight, group_id};
+use super::{Captures, Query};
+
+/// Why a route cannot be compiled. It is left out of the router, as Kong does.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidRoute {
+    #[error("path {path}: {error}")]
+    Path { path: String, error: Box<regex_syntax::Error> },
+    #[error("header {name}: {error}")]
+    Header { name: String, error: Box<regex_syntax::Error> },
+    #[error("header {0} has no values")]
+    NoValues(String),
+}
+
+/// A compiled route: the entity, the conditions that all its rules share, and the rules.
+#[derive(Debug)]
+pub struct Route {
+    pub id: Uuid,
+    pub service: Option<Uuid>,
+    pub entity: Arc<entities::Route>,
+    pub protocols: Protocols,
+    methods: Box<[Box<[u8]>]>,
+    hosts: Box<[HostPattern]>,
+    pub(super) headers: Box<[HeaderPattern]>,
+    pub(super) snis: Box<[NamePattern]>,
+    pub(super) rules: Box<[Rule]>,
+    /// A host names a port, so finding the route by its host says nothing about the port yet.
+    pub(super) host_ports: bool,
+}
+
+/// The protocols a route is meant for. They take no part in matching: a plain-text request that matches a route for https
+/// alone is told to upgrade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protocols(u8);
+
+impl Protocols {
+    const NAMES: [&str; 4] = ["http", "https", "grpc", "grpcs"];
+
+    fn of(protocols: &[entities::services::Protocol]) -> Self {
+        let bit = |name: &str| Self::NAMES.iter().position(|known| *known == name).map_or(0, |at| 1 << at);
+        Self(protocols.iter().fold(0, |all, protocol| all | bit(protocol.as_str())))
+    }
+
+    pub fn http(self) -> bool {
+        self.0 & 1 != 0
+    }
+    pub fn https(self) -> bool {
+        self.0 & 2 != 0
+    }
+    pub fn grpc(self) -> bool {
+        self.0 & 4 != 0
+    }
+    pub fn grpcs(self) -> bool {
+        self.0 & 8 != 0
+    }
+    /// Whether the route belongs in an HTTP router at all, and not only in one for streams.
+    pub fn any_http(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// One group of a route's paths with its place in the order.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) priority: u64,
+    pub(super) id: u128,
+    /// Empty when the route takes any path.
+    pub(super) paths: Box<[PathPattern]>,
+}
+
+#[derive(Debug)]
+pub(super) enum PathPattern {
+    Prefix(Box<str>),
+    Regex(LazyRegex),
+}
+
+/// A regex that has been parsed, and is compiled when a request first needs it: tens of thousands of regex routes would
+/// otherwise take seconds and gigabytes at start.
+#[derive(Debug)]
+pub(super) struct LazyRegex {
+    pattern: Box<str>,
+    /// What every match starts with, at the start of the text.
+    pub(super) literal: Box<[u8]>,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl LazyRegex {
+    fn parse(pattern: String) -> Result<Self, Box<regex_syntax::Error>> {
+        let hir = regex_syntax::parse(&pattern)?;
+        Ok(Self { pattern: pattern.into(), literal: literal_prefix(&hir).into(), compiled: OnceLock::new() })
+    }
+
+    pub(super) fn get(&self) -> Option<&Regex> {
+        let compile = || Regex::new(&self.pattern).inspect_err(|error| tracing::error!(%error, "route regex is too large")).ok();
+        self.compiled.get_or_init(compile).as_ref()
+    }
+}
+
+/// The bytes that every match starts with if it has to be at the start of the text, else none.
+fn literal_prefix(hir: &regex_syntax::hir::Hir) -> Vec<u8> {
+    // `^` binds closer than `|`: of `^/a|/b` the second half may match anywhere.
+    if !hir.properties().look_set_prefix().contains(regex_syntax::hir::Look::Start) {
+        return Vec::new();
+    }
+    let literals = regex_syntax::hir::literal::Extractor::new().extract(hir);
+    literals.longest_common_prefix().map(<[u8]>::to_vec).unwrap_or_default()
+}
+
+/// A name with at most one wildcard label at either end.
+#[derive(Debug)]
+pub(super) enum NamePattern {
+    Exact(Box<[u8]>),
+    /// `*.b` as `.b`.
+    Suffix(Box<[u8]>),
+    /// `a.*` as `a.`.
+    Prefix(Box<[u8]>),
+}
+
+impl NamePattern {
+    fn of(text: &str) -> Self {
+        if let Some(suffix) = text.strip_prefix('*') {
+            return Self::Suffix(suffix.as_bytes().into());
+        }
+        if let Some(prefix) = text.strip_suffix('*') {
+            return Self::Prefix(prefix.as_bytes().into());
+        }
+        Self::Exact(text.as_bytes().into())
+    }
+
+    pub(super) fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => **text == *name,
+            Self::Suffix(text) => name.ends_with(text),
+            Self::Prefix(text) => name.starts_with(text),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct HostPattern {
+    pub(super) name: NamePattern,
+    port: Option<u16>,
+}
+
+#[derive(Debug)]
+pub(super) struct HeaderPattern {
+    /// Lower-case, with `_` for `-`: Kong does not tell the two apart.
+    pub(super) name: Box<[u8]>,
+    /// Lower-case.
+    pub(super) values: Box<[Box<[u8]>]>,
+    regexes: Box<[LazyRegex]>,
+}
+
+/// Host and port as the Host header has them; the listener's port stands in for one that is missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostPort<'a> {
+    pub(super) host: &'a [u8],
+    pub(super) port: u16,
+}
+
+/// Splits at the first colon if a number follows; otherwise (IPv6 in brackets too) the whole text is the host.
+pub(super) fn split_host(host: &[u8], default_port: u16) -> HostPort<'_> {
+    let split = memchr::memchr(b':', host).and_then(|at| Some((&host[..at], parse_port(&host[at + 1..])?)));
+    match split {
+        Some((host, port)) => HostPort { host, port },
+        None => HostPort { host, port: default_port },
+    }
+}
+
+fn parse_port(text: &[u8]) -> Option<u16> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+impl Route {
+    /// Compiles a route.
+    ///
+    /// Errors when a regex of its paths or headers is not one.
+    pub fn compile(entity: Arc<entities::Route>) -> Result<Self, InvalidRoute> {
+        let host_patterns = entity.hosts.iter().flatten().map(|host| {
+            let split = host.split_once(':').and_then(|(name, port)| Some((name, parse_port(port.as_bytes())?)));
+            match split {
+                Some((name, port)) => HostPattern { name: NamePattern::of(name), port: Some(port) },
+                None => HostPattern { name: NamePattern::of(host), port: None },
+            }
+        });
+        let hosts: Box<[HostPattern]> = host_patterns.collect();
+        let headers =
+            entity.headers.iter().flatten().map(|(name, values)| HeaderPattern::compile(name, values)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            id: entity.id,
+            service: entity.service.as_ref().map(|service| service.id),
+            protocols: Protocols::of(&entity.protocols),
+            methods: entity.methods.iter().flatten().map(|method| method.as_bytes().into()).collect(),
+            host_ports: hosts.iter().any(|host| host.port.is_some()),
+            hosts,
+            headers,
+            // The dot that may end a fully qualified name is no part of an SNI.
+            snis: entity.snis.iter().flatten().map(|sni| NamePattern::of(sni.strip_suffix('.').unwrap_or(sni))).collect(),
+            rules: rules(&entity)?,
+            entity,
+        })
+    }
+
+    pub(super) fn hosts(&self) -> &[HostPattern] {
+        &self.hosts
+    }
+
+    pub(super) fn takes_host(&self, asked: HostPort<'_>) -> bool {
+        self.hosts.is_empty()
+            || self.hosts.iter().any(|host| host.port.is_none_or(|port| port == asked.port) && host.name.matches(asked.host))
+    }
+
+    pub(super) fn takes_method(&self, method: &[u8]) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|own| **own == *method)
+    }
+
+    pub(super) fn methods(&self) -> &[Box<[u8]>] {
+        &self.methods
+    }
+
+    pub(super) fn takes_headers(&self, headers: &Headers) -> bool {
+        self.headers.iter().all(|pattern| headers.lines().iter().any(|line| pattern.takes(headers, line)))
+    }
+
+    /// On plain-text connections SNIs are ignored, so that a request may be told to upgrade.
+    pub(super) fn takes_sni(&self, query: &Query<'_>) -> bool {
+        self.snis.is_empty() || !query.https || query.sni.is_some_and(|sni| self.snis.iter().any(|pattern| pattern.matches(sni.as_bytes())))
+    }
+}
+
+impl HeaderPattern {
+    fn compile(name: &str, values: &[String]) -> Result<Self, InvalidRoute> {
+        if values.is_empty() {
+            return Err(InvalidRoute::NoValues(name.to_owned()));
+        }
+        let invalid = |error| InvalidRoute::Header { name: name.to_owned(), error };
+        let regexes = values.iter().filter_map(|value| value.strip_prefix("~*"));
+        let plain = values.iter().filter(|value| !value.starts_with("~*"));
+        Ok(Self {
+            name: name.bytes().map(fold_name).collect(),
+            values: plain.map(|value| value.to_ascii_lowercase().into_bytes().into()).collect(),
+            regexes: regexes.map(|value| LazyRegex::parse(value.to_ascii_lowercase()).map_err(invalid)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether a table by name and value finds every request that this condition takes.
+    pub(super) fn is_exact(&self) -> bool {
+        self.regexes.is_empty()
+    }
+
+    pub(super) fn is_named(&self, name: &[u8]) -> bool {
+        same_name(&self.name, name)
+    }
+
+    fn takes(&self, headers: &Headers, line: &Line) -> bool {
+        if !self.is_named(headers.name(line)) {
+            return false;
+        }
+        let value = headers.value(line);
+        if self.values.iter().any(|own| own.eq_ignore_ascii_case(value)) {
+            return true;
+        }
+        if self.regexes.is_empty() {
+            return false;
+        }
+        let Ok(value) = std::str::from_utf8(value) else { return false };
+        let value = value.to_lowercase();
+        self.regexes.iter().any(|regex| regex.get().is_some_and(|regex| regex.is_match(&value)))
+    }
+}
+
+pub(super) fn fold_name(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
+}
+
+pub(super) fn same_name(folded: &[u8], name: &[u8]) -> bool {
+    folded.len() == name.len() && folded.iter().zip(name).all(|(left, right)| *left == fold_name(*right))
+}
+
+impl PathPattern {
+    /// How many bytes of the path's front the pattern takes. A regex that matches further on still cuts from the front.
+    pub(super) fn matched(&self, path: &str) -> Option<usize> {
+        match self {
+            Self::Prefix(prefix) => path.starts_with(&**prefix).then_some(prefix.len()),
+            Self::Regex(regex) => regex.get()?.find(path).map(|found| found.len()),
+        }
+    }
+
+    /// What an index may find the pattern by: every path it takes starts with this.
+    pub(super) fn literal(&self) -> &[u8] {
+        match self {
+            Self::Prefix(prefix) => prefix.as_bytes(),
+            Self::Regex(regex) => &regex.literal,
+        }
+    }
+
+    pub(super) fn captures(&self, path: &str) -> Option<Box<Captures>> {
+        let Self::Regex(regex) = self else { return None };
+        let regex = regex.get()?;
+        if regex.captures_len() == 1 {
+            return None;
+        }
+        Captures::of(regex, path).map(Box::new)
+    }
+}
+
+fn rules(entity: &entities::Route) -> Result<Box<[Rule]>, InvalidRoute> {
+    fn given<T>(list: Option<&[T]>) -> u32 {
+        u32::from(list.is_some_and(|list| !list.is_empty()))
+    }
+    let paths = entity.paths.as_deref().unwrap_or_default();
+    let headers = entity.headers.as_ref().map_or(0, |headers| headers.len());
+    let weight = Weight {
+        kinds: given(entity.methods.as_deref())
+            + given(entity.hosts.as_deref())
+            + given(entity.snis.as_deref())
+            + given(entity.paths.as_deref())
+            + u32::from(headers > 0),
+        // An empty list counts as a list without wildcards.
+        plain_hosts: entity.hosts.as_ref().is_some_and(|hosts| hosts.iter().all(|host| !host.contains('*'))),
+        headers,
+        ..Weight::default()
+    };
+    if paths.is_empty() {
+        return Ok(Box::new([Rule { priority: weight.priority(), id: entity.id.as_u128(), paths: Box::default() }]));
+    }
+    let mut groups: Vec<(PathGroup, Vec<PathPattern>)> = Vec::new();
+    for path in paths {
+        let (group, pattern) = path_pattern(path)?;
+        match groups.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, patterns)) => patterns.push(pattern),
+            None => groups.push((group, vec![pattern])),
+        }
+    }
+    let rule = |(group, patterns): (PathGroup, Vec<PathPattern>)| {
+        let weight = match group {
+            PathGroup::Regex => Weight { regex_path: true, regex_priority: entity.regex_priority.unwrap_or(0), ..weight },
+            PathGroup::Length(path_length) => Weight { path_length, ..weight },
+        };
+        Rule { priority: weight.priority(), id: group_id(entity.id, paths.len(), group), paths: patterns.into() }
+    };
+    Ok(groups.into_iter().map(rule).collect())
+}
+
+fn path_pattern(path: &str) -> Result<(PathGroup, PathPattern), InvalidRoute> {
+    let Some(pattern) = path.strip_prefix('~') else {
+        return Ok((PathGroup::Length(path.len()), PathPattern::Prefix(path.into())));
+    };
+    // Kong rewrites `?<` wherever it stands, so that PCRE's way of naming groups is understood.
+    let anchored = format!("^{}", pattern.replace("?<", "?P<"));
+    let invalid = |error| InvalidRoute::Path { path: path.to_owned(), error };
+    Ok((PathGroup::Regex, PathPattern::Regex(LazyRegex::parse(anchored).map_err(invalid)?)))
+}
+
+/// Where an entry of the index stands for one path of one rule of a route.
+#[derive(Clone, Debug)]
+pub(super) struct PathOf {
+    pub(super) route: Arc<Route>,
+    pub(super) rule: u32,
+    pub(super) path: u32,
+}
+
+impl PathOf {
+    pub(super) fn rule(&self) -> &Rule {
+        &self.route.rules[self.rule as usize]
+    }
+
+    /// None when the route takes any path.
+    pub(super) fn pattern(&self) -> Option<&PathPattern> {
+        self.rule().paths.get(self.path as usize)
+    }
+}

@@ -1,0 +1,367 @@
+//! Towards the upstream: pick a target, try it, try another, relay the answer.
+
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portcullis_plugin::{Answer, Phases, Request, Response, ResponseHead, Source, Try, TryState};
+use portcullis_wire::headers::Known;
+use portcullis_wire::{BodyFilter, Downstream, Framing, Moments, RequestBody, Target, Timeouts, UpstreamError, UpstreamErrorKind};
+use smallvec::SmallVec;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::upstream_head::{self, BodyHeaders, Hop, put_number};
+use super::{End, Resolved, Routed, Trace, respond};
+use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
+use crate::dns::{Answer as Resolution, DnsError};
+use crate::gateway::Worker;
+use crate::snapshot::builder::host_with_port;
+use crate::snapshot::{ServiceRow, Snapshot};
+
+/// Where one try goes.
+struct Place {
+    address: SocketAddr,
+    /// Name for SNI and, with the port, for the Host header.
+    host: Arc<str>,
+    port: u16,
+    /// The balancer's peer; counts as a connection of it while held.
+    picked: Option<Picked>,
+}
+
+/// Where tries come from.
+enum Targets {
+    /// An upstream entity's balancer.
+    Balancer(Arc<Balancer>, HashKey),
+    /// The one address given.
+    Address(SocketAddr, Arc<str>),
+    /// The addresses of a host name, in turn.
+    Name { host: Arc<str>, addresses: Resolution, turn: usize },
+}
+
+impl Worker {
+    /// Sends the request to the service, trying as often as it allows, and relays the answer.
+    pub(super) async fn forward(
+        &self,
+        snapshot: &Snapshot,
+        service: &ServiceRow,
+        request: &mut Request,
+        routed: &Routed<'_>,
+        down: &mut Downstream,
+        trace: &mut Trace,
+        resolved: &Resolved<'_>,
+    ) -> Result<ResponseHead, End> {
+        let body = self.take_small_body(request, down).await?;
+        let targets = self.targets(snapshot, service, request, routed).await?;
+        trace.balanced = Some(Instant::now());
+        let entity = &service.entity;
+        let timeouts = Timeouts {
+            connect: milliseconds(entity.connect_timeout),
+            write: milliseconds(entity.write_timeout),
+            read: milliseconds(entity.read_timeout),
+        };
+        let idempotent = request.head.method.may_be_retried(request.head.method_text());
+        let attempts = usize::from(entity.retries.unwrap_or(5)) + 1;
+        let mut tried: SmallVec<[PeerId; 4]> = SmallVec::new();
+        let mut head = self.take_buffer();
+        for attempt in 0..attempts {
+            let begun = Instant::now();
+            let place = match self.place(&targets, &tried, attempt, request) {
+                Ok(place) => place,
+                Err(end) if attempt == 0 => return Err(end),
+                // The balancer has nobody left: the last failure is the answer.
+                Err(_) => break,
+            };
+            trace.proxied = true;
+            self.write_head(&mut head, service, request, routed.stripped, &place, &body);
+            let target = Target { address: place.address, tls: if request.upstream.https { service.tls.as_ref() } else { None } };
+            let sent_body = match &body {
+                Body::Empty => RequestBody::Empty,
+                Body::Whole(bytes) => RequestBody::Whole(bytes),
+                Body::Stream => RequestBody::Stream,
+            };
+            let mut moments = Moments::default();
+            let sent =
+                self.pools.send(&target, &place.host, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
+            match sent {
+                Ok((response, up)) => {
+                    trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
+                    self.record(trace, &place, begun, None, response.status);
+                    if let (Targets::Balancer(balancer, key), Some(picked)) = (&targets, &place.picked) {
+                        balancer.report(&picked.peer, Outcome::Status(response.status));
+                        let now = Instant::now();
+                        balancer.observe(&picked.peer, now.saturating_duration_since(begun), now);
+                        if let Some(cookie) = &key.set_cookie {
+                            request.response_headers.append("Set-Cookie", cookie.as_bytes());
+                        }
+                    }
+                    self.give_buffer(mem::take(&mut head));
+                    return self.relay(request, down, trace, resolved, response, up).await;
+                }
+                Err(failure) => {
+                    let status = match status_of(&failure) {
+                        Ok(status) => status,
+                        Err(end) => return Err(end),
+                    };
+                    let last = attempt + 1 == attempts || !failure.may_retry;
+                    self.record(trace, &place, begun, Some(if last { TryState::Failed } else { TryState::Next }), status);
+                    report_failure(&targets, &place, &failure, last);
+                    warn!(upstream = %place.address, host = %place.host, reason = ?failure.kind, last, "upstream failed");
+                    if last {
+                        return Err(End::Low(status));
+                    }
+                    tried.extend(place.picked.as_ref().map(|picked| picked.peer.id));
+                }
+            }
+        }
+        Err(End::Low(trace.tries.last().and_then(|attempt| attempt.code).unwrap_or(502)))
+    }
+
+    /// Edits the upstream's answer as gateway and plugins want it and streams it to the client.
+    async fn relay(
+        &self,
+        request: &mut Request,
+        down: &mut Downstream,
+        trace: &mut Trace,
+        resolved: &Resolved<'_>,
+        mut response: ResponseHead,
+        mut up: portcullis_wire::UpstreamResponse,
+    ) -> Result<ResponseHead, End> {
+        self.add_proxied_headers(&mut response.headers, request, trace);
+        let switching = response.status == 101;
+        let buffered =
+            !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| bound.entry.phases.has(Phases::RESPONSE)));
+        let mut body = Vec::new();
+        if buffered {
+            let limit = self.gateway.settings.max_buffered_response;
+            up.read_body(&mut body, limit).await.map_err(|failure| status_of(&failure).map_or_else(|end| end, End::Low))?;
+            for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::RESPONSE)) {
+                let Ok(handler) = &bound.handler else { continue };
+                if let Err(cause) = handler.response(request, Response { head: &mut response, body: &mut body }) {
+                    error!(plugin = bound.entry.name, %cause, "plugin failed");
+                    return Err(Answer::error(500, "An unexpected error occurred").into());
+                }
+            }
+        }
+        self.header_filter(&mut response, request, resolved, Source::Service);
+        let relayed = if switching {
+            down.tunnel(&mut response, up).await.map(|_| ())
+        } else if buffered {
+            respond::filter_body(&mut body, request, resolved);
+            response.framing = Framing::Length(body.len() as u64);
+            response.headers.remove_known(Known::ContentLength);
+            return match down.respond(&mut response, &body).await {
+                Ok(()) => Ok(response),
+                Err(_) => Err(End::Gone),
+            };
+        } else if resolved.iter().any(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+            let mut filter = Filters { request, resolved };
+            down.relay(&mut response, up, Some(&mut filter)).await.map(|_| ())
+        } else {
+            down.relay(&mut response, up, None).await.map(|_| ())
+        };
+        if let Err(failure) = relayed {
+            // The head is out: the only honest end is a broken connection, which the wire has made of it.
+            tracing::info!(reason = ?failure, "response was cut short");
+        }
+        Ok(response)
+    }
+
+    /// Takes the body along whole when it is small: then the request can be tried again, and the upstream isn't kept waiting
+    /// for a slow client. Others stream.
+    async fn take_small_body(&self, request: &mut Request, down: &mut Downstream) -> Result<Body, End> {
+        if let Some(body) = request.upstream.body.take().or_else(|| request.body.take()) {
+            return Ok(if body.is_empty() && request.head.framing == Framing::None { Body::Empty } else { Body::Whole(body) });
+        }
+        let buffering = request.route.as_ref().is_none_or(|route| route.request_buffering);
+        match request.head.framing {
+            Framing::None => Ok(Body::Empty),
+            Framing::Length(length) if buffering && length <= self.gateway.settings.body_buffer_size => {
+                let mut body = Vec::with_capacity(length as usize);
+                down.read_body(&mut body, length).await.map_err(respond::body_error)?;
+                Ok(Body::Whole(body))
+            }
+            _ => Ok(Body::Stream),
+        }
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>, service: &ServiceRow, request: &Request, stripped: &[u8], place: &Place, body: &Body) {
+        out.clear();
+        let upstream = &request.upstream;
+        let made;
+        let own_host = place.picked.is_none() && *upstream.host == *service.entity.host && upstream.port == service.port;
+        let kept = || request.route.as_ref().filter(|route| route.preserve_host).and(request.head.headers.known(Known::Host));
+        let host: &[u8] = match upstream.host_header.as_deref().or_else(kept) {
+            Some(host) => host,
+            None if own_host => &service.host_header,
+            None => {
+                made = host_with_port(&place.host, place.port, upstream.https);
+                &made
+            }
+        };
+        let (mut peer, mut real) = ([0u8; 48], [0u8; 48]);
+        let peer = ip_text(&mut peer, request.client.ip);
+        let hop = Hop { host, peer, real_ip: ip_text(&mut real, request.client.forwarded_ip), stripped };
+        let body = match body {
+            Body::Whole(bytes) => BodyHeaders::Length(bytes.len()),
+            Body::Empty | Body::Stream => BodyHeaders::Unchanged,
+        };
+        upstream_head::write(out, &self.gateway.settings, request, &hop, body);
+    }
+
+    /// Where tries for the request's host come from: an upstream entity of that name, the address itself, or DNS.
+    async fn targets(&self, snapshot: &Snapshot, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
+        let upstream = &request.upstream;
+        let own = upstream.port == service.port && *upstream.host == *service.entity.host;
+        if own && let Some(address) = service.address {
+            return Ok(Targets::Address(address, service.host.clone()));
+        }
+        if let Some(balancer) = snapshot.upstreams.get(&upstream.host) {
+            let mut text = [0u8; 48];
+            let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
+            let input = HashInput {
+                consumer: consumer.or_else(|| request.credential.as_ref().map(|credential| credential.id)),
+                client_address: std::str::from_utf8(ip_text(&mut text, request.client.forwarded_ip)).unwrap_or_default(),
+                headers: &request.head.headers,
+                path: routed.path,
+                query: upstream.query.as_deref(),
+                captures: routed.captures,
+            };
+            let key = balancer.key(&input, Uuid::new_v4);
+            return Ok(Targets::Balancer(balancer.clone(), key));
+        }
+        let host: Arc<str> = if own { service.host.clone() } else { Arc::from(&*upstream.host) };
+        if let Some(ip) = crate::dns::literal(&host) {
+            return Ok(Targets::Address(SocketAddr::new(ip, upstream.port), host));
+        }
+        let known = match self.gateway.dns.cached(&host) {
+            Some(known) => known,
+            None => self.gateway.dns.resolve(&host).await,
+        };
+        let addresses = known.map_err(|error| End::from(dns_answer(&host, &error)))?;
+        Ok(Targets::Name { host, addresses, turn: self.random() as usize >> 8 })
+    }
+
+    fn place(&self, targets: &Targets, tried: &[PeerId], attempt: usize, request: &Request) -> Result<Place, End> {
+        match targets {
+            Targets::Address(address, host) => Ok(Place { address: *address, host: host.clone(), port: address.port(), picked: None }),
+            Targets::Name { host, addresses, turn } => {
+                let found = addresses.pick(turn.wrapping_add(attempt));
+                let port = found.port.filter(|port| *port != 0).unwrap_or(request.upstream.port);
+                Ok(Place { address: SocketAddr::new(found.ip, port), host: host.clone(), port, picked: None })
+            }
+            Targets::Balancer(balancer, key) => {
+                let picked = balancer.pick(tried, key, Instant::now()).map_err(|error| {
+                    warn!(upstream = balancer.name(), %error, "no target");
+                    End::from(Answer::error(error.status(), error.to_string()))
+                })?;
+                let address = picked.peer.address();
+                Ok(Place { address, host: picked.host.clone(), port: address.port(), picked: Some(picked) })
+            }
+        }
+    }
+
+    fn record(&self, trace: &mut Trace, place: &Place, begun: Instant, state: Option<TryState>, code: u16) {
+        if !trace.upstream_status.is_empty() {
+            trace.upstream_status.push_str(", ");
+        }
+        let mut digits = Vec::with_capacity(4);
+        put_number(&mut digits, code.into());
+        trace.upstream_status.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+        let start = self.wall_clock_ns(begun);
+        trace.tries.push(Try {
+            balancer_start_ms: (start / 1_000_000) as u64,
+            balancer_start_ns: start as u64,
+            balancer_latency_ns: 0,
+            address: Some(place.address),
+            state,
+            code: state.map(|_| code),
+        });
+    }
+}
+
+/// Tells the balancer of a failed try. Kong does not count the last one when no connection came about.
+fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
+    let (Targets::Balancer(balancer, _), Some(picked)) = (targets, &place.picked) else { return };
+    let outcome = match failure.kind {
+        UpstreamErrorKind::ReadTimeout | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout => Outcome::TimedOut,
+        UpstreamErrorKind::ClientGone | UpstreamErrorKind::ClientBody(_) => return,
+        _ if last => return,
+        _ => Outcome::ConnectFailed,
+    };
+    balancer.report(&picked.peer, outcome);
+}
+
+/// The request's body on its way.
+enum Body {
+    Empty,
+    Whole(Vec<u8>),
+    /// Still in the client's connection.
+    Stream,
+}
+
+/// The plugins' body filters as the wire calls them.
+struct Filters<'a, 'p> {
+    request: &'a mut Request,
+    resolved: &'a Resolved<'p>,
+}
+
+impl BodyFilter for Filters<'_, '_> {
+    fn filter(&mut self, chunk: &mut Vec<u8>, last: bool) {
+        for bound in self.resolved.iter().filter(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+            let Ok(handler) = &bound.handler else { continue };
+            if let Err(cause) = handler.body_filter(self.request, chunk, last) {
+                error!(plugin = bound.entry.name, %cause, "body filter failed");
+            }
+        }
+    }
+}
+
+/// The status a failed try stands for, or how the request ends when the failure was the client's.
+fn status_of(failure: &UpstreamError) -> Result<u16, End> {
+    match &failure.kind {
+        UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout | UpstreamErrorKind::ReadTimeout => Ok(504),
+        UpstreamErrorKind::ClientGone => Err(End::Gone),
+        UpstreamErrorKind::ClientBody(error) => Err(respond::body_error(*error)),
+        _ => Ok(502),
+    }
+}
+
+fn dns_answer(host: &str, error: &DnsError) -> Answer {
+    warn!(host, %error, "name resolution failed");
+    let (status, message) = error.answer();
+    Answer::error(status, message.to_owned())
+}
+
+fn milliseconds(setting: Option<u64>) -> Duration {
+    Duration::from_millis(setting.unwrap_or(60_000))
+}
+
+/// An address as text, in a buffer of the caller's.
+fn ip_text(buffer: &mut [u8; 48], ip: Option<IpAddr>) -> &[u8] {
+    use std::io::Write;
+    let Some(ip) = ip else { return b"unix:" };
+    let capacity = buffer.len();
+    let mut rest = &mut buffer[..];
+    match ip {
+        IpAddr::V4(v4) => {
+            let mut digits: SmallVec<[u8; 16]> = SmallVec::new();
+            for octet in v4.octets() {
+                if octet >= 100 {
+                    digits.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    digits.push(b'0' + octet / 10 % 10);
+                }
+                digits.extend([b'0' + octet % 10, b'.']);
+            }
+            digits.pop();
+            let _ = rest.write_all(&digits);
+        }
+        // The longest text of an IPv6 address is 45 bytes: it fits.
+        IpAddr::V6(v6) => _ = write!(rest, "{v6}"),
+    }
+    let left = rest.len();
+    &buffer[..capacity - left]
+}

@@ -1,0 +1,351 @@
+//! The life of a request.
+//!
+//! [`Worker`] is the wire's `Service`: a head comes in, [`Worker::serve`] reads top to bottom as the request lives: client,
+//! route, rewrite and access in priority order, the upstream with its retries, header filter, body filter while streaming,
+//! log once the last byte has gone.
+//!
+//! - [`client`]: who is calling, and which proxies in front of us are believed
+//! - [`enforce`]: protocol rules of a route (426, redirects, gRPC)
+//! - [`forward`]: picking a target, trying it, trying another
+//! - [`upstream_head`]: the request head as it goes on
+//! - [`respond`]: answers of the gateway's own and the headers every response gains
+//! - [`errors`]: bodies of errors
+
+pub mod client;
+mod enforce;
+pub mod errors;
+mod forward;
+mod respond;
+pub mod upstream_head;
+
+use std::mem;
+use std::rc::Rc;
+use std::time::Instant;
+
+use portcullis_plugin::{Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Step, Try, Upstream};
+use portcullis_wire::headers::Known;
+use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
+use smallvec::SmallVec;
+use tracing::error;
+
+use crate::gateway::{Current, Worker};
+use crate::plan::{Bound, Plan};
+use crate::router::{Captures, Match, Query, Route, path};
+use crate::snapshot::{ServiceRow, Snapshot};
+
+/// What happened to a request, gathered as it goes.
+#[derive(Default)]
+pub(crate) struct Trace {
+    pub tries: Vec<Try>,
+    /// Status of each upstream answer or failed try, joined as nginx does.
+    pub upstream_status: String,
+    /// When the plugins were done and the first target was picked.
+    pub balanced: Option<Instant>,
+    /// When the upstream's response head had come.
+    pub answered: Option<Instant>,
+    /// The request went as far as a target.
+    pub proxied: bool,
+}
+
+/// The plugin instances that take part in this request, as each was resolved when its turn came.
+type Resolved<'p> = SmallVec<[&'p Bound; 8]>;
+
+/// How a request ends when nothing is relayed from an upstream.
+pub(crate) enum End {
+    /// A plugin or a rule answers.
+    Answer(Box<Answer>),
+    /// The gateway failed or the upstream did: Kong's nginx-level error page.
+    Low(u16),
+    /// The client is gone; there is nobody to answer. The status is for logs.
+    Gone,
+}
+
+impl From<Answer> for End {
+    fn from(answer: Answer) -> Self {
+        End::Answer(Box::new(answer))
+    }
+}
+
+impl Service for Worker {
+    async fn serve(&self, head: &mut RequestHead, down: &mut Downstream) {
+        self.count_request();
+        let current = self.current();
+        let mut request = self.request(mem::take(head), down, &current);
+        let mut trace = Trace::default();
+        let mut resolved = Resolved::new();
+        let outcome = self.run(&current, &mut request, down, &mut trace, &mut resolved).await;
+        let (response, source) = match outcome {
+            Ok(response) => (response, Source::Service),
+            Err(end) => self.conclude(end, &mut request, down, &mut trace, &resolved).await,
+        };
+        if resolved.iter().any(|bound| bound.entry.phases.has(Phases::LOG)) {
+            self.log(&request, &response, source, &trace, down, &resolved);
+        }
+        *head = mem::take(&mut request.head);
+    }
+
+    fn refuse(&self, refusal: &Refusal, head: &RequestHead, peer: &Peer) -> (ResponseHead, Vec<u8>) {
+        let _ = peer;
+        self.count_request();
+        self.refusal(refusal.status, &head.headers)
+    }
+}
+
+impl Worker {
+    fn request(&self, head: RequestHead, down: &Downstream, current: &Rc<Current>) -> Request {
+        let started = Instant::now();
+        Request {
+            client: client_of(&self.gateway.settings, &head.headers, down),
+            head,
+            id: self.request_id(),
+            started,
+            started_at_ms: (self.wall_clock_ns(started) / 1_000_000) as u64,
+            route: None,
+            service: None,
+            captures: None,
+            consumer: None,
+            credential: None,
+            authenticated_groups: None,
+            upstream: Upstream::default(),
+            response_headers: Headers::default(),
+            body: None,
+            log_fields: Default::default(),
+            context: Context::default(),
+            directory: current.clone(),
+        }
+    }
+
+    /// Everything up to the last byte of the upstream's answer.
+    async fn run<'p>(
+        &self,
+        current: &'p Current,
+        request: &mut Request,
+        down: &mut Downstream,
+        trace: &mut Trace,
+        resolved: &mut Resolved<'p>,
+    ) -> Result<ResponseHead, End> {
+        let snapshot = &*current.snapshot;
+        let global = snapshot.plugins.global();
+        if global.has(Phases::REWRITE) {
+            rewrite(global, request).await?;
+        }
+        let target = request.head.target().to_vec();
+        let (raw_path, query) = path::split_target(&target);
+        request.upstream.query = query.map(<[u8]>::to_vec);
+        let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
+        let Some(matched) = find(snapshot, request, &path) else {
+            // No plan applies; global instances still see the answer.
+            collect(global, request, 0, resolved);
+            return Err(Answer::error(404, "no Route matched with those values").into());
+        };
+        let route = matched.route;
+        let service = route.service.and_then(|id| snapshot.service(&id));
+        let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
+        let routed = Routed { path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
+        adopt(request, route, service, &routed, matched.prefix_len);
+        if let Some(answer) = enforce::protocol(request, route) {
+            collect(global, request, 0, resolved);
+            return Err(answer.into());
+        }
+        let plan = snapshot.plugins.plan(Some(route.id), route.service);
+        self.access(plan, request, down, resolved).await?;
+        let Some(service) = service else {
+            return Err(Answer::error(503, "no Service found with those values").into());
+        };
+        self.forward(snapshot, service, request, &routed, down, trace, resolved).await
+    }
+
+    /// Runs `access` of the plan's plugins in order; the first that answers ends the request.
+    async fn access<'p>(
+        &self,
+        plan: &'p Plan,
+        request: &mut Request,
+        down: &mut Downstream,
+        resolved: &mut Resolved<'p>,
+    ) -> Result<(), End> {
+        for (at, slot) in plan.slots.iter().enumerate() {
+            let Some(bound) = slot.resolve(request.consumer.as_ref().map(|consumer| consumer.id)) else { continue };
+            resolved.push(bound);
+            if !bound.entry.phases.has(Phases::ACCESS) {
+                if let Err(cause) = &bound.handler {
+                    return Err(self.plugin_failed(bound, cause, plan, at, request, resolved));
+                }
+                continue;
+            }
+            let ended = match &bound.handler {
+                Ok(handler) => {
+                    if request.body.is_none()
+                        && let Some(limit) = handler.body_limit(request)
+                    {
+                        read_body(request, down, limit).await?;
+                    }
+                    finish(handler.access(request)).await.map_err(|error| error.to_string())
+                }
+                Err(cause) => Err(cause.clone()),
+            };
+            match ended {
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    collect(plan, request, at + 1, resolved);
+                    return Err(End::Answer(answer));
+                }
+                Err(cause) => return Err(self.plugin_failed(bound, &cause, plan, at, request, resolved)),
+            }
+        }
+        Ok(())
+    }
+
+    fn plugin_failed<'p>(
+        &self,
+        bound: &Bound,
+        cause: &str,
+        plan: &'p Plan,
+        at: usize,
+        request: &Request,
+        resolved: &mut Resolved<'p>,
+    ) -> End {
+        error!(plugin = bound.entry.name, id = %bound.instance.id, cause, "plugin failed");
+        collect(plan, request, at + 1, resolved);
+        Answer::error(500, "An unexpected error occurred").into()
+    }
+
+    fn log(&self, request: &Request, response: &ResponseHead, source: Source, trace: &Trace, down: &Downstream, resolved: &Resolved<'_>) {
+        let now = Instant::now();
+        let since = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis() as i64;
+        let waiting = trace.balanced.map(|balanced| since(balanced, trace.answered.unwrap_or(now)));
+        let latencies = Latencies {
+            kong: trace.balanced.map_or_else(|| since(request.started, now), |balanced| since(request.started, balanced)),
+            proxy: waiting.filter(|_| trace.answered.is_some()).unwrap_or(-1),
+            request: since(request.started, now),
+            receive: trace.answered.map_or(0, |answered| since(answered, now)),
+        };
+        let mut uri = self.take_buffer();
+        if trace.proxied {
+            uri.extend_from_slice(&request.upstream.path);
+            if let Some(query) = &request.upstream.query {
+                uri.push(b'?');
+                uri.extend_from_slice(query);
+            }
+        }
+        let exchange = Exchange {
+            request,
+            response,
+            source,
+            tries: &trace.tries,
+            upstream_uri: trace.proxied.then_some(uri.as_slice()),
+            upstream_status: &trace.upstream_status,
+            latencies,
+            request_bytes: down.bytes_received(),
+            response_bytes: down.bytes_sent(),
+        };
+        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::LOG)) {
+            if let Ok(handler) = &bound.handler {
+                handler.log(&exchange);
+            }
+        }
+        self.give_buffer(uri);
+    }
+}
+
+/// What routing found out about a request's path.
+pub(crate) struct Routed<'a> {
+    /// In normal form.
+    pub path: &'a [u8],
+    /// The front that was cut off; empty when nothing was.
+    pub stripped: &'a [u8],
+    pub captures: Option<&'a Captures>,
+}
+
+fn captures_of(captures: &Captures) -> portcullis_plugin::Captures {
+    let named = captures.groups.iter().filter_map(|group| Some((group.name.clone()?, group.value.clone()?)));
+    portcullis_plugin::Captures { numbered: captures.groups.iter().map(|group| group.value.clone()).collect(), named: named.collect() }
+}
+
+fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8]) -> Option<Match<'s>> {
+    let headers = &request.head.headers;
+    snapshot.router.find(&Query {
+        method: request.head.method_text(),
+        path,
+        host: headers.known(Known::Host).unwrap_or_default(),
+        https: request.client.forwarded_https,
+        sni: request.client.peer.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+        port: request.client.listen_port,
+        headers,
+    })
+}
+
+/// Route and service become the request's; what goes upstream by default follows from them.
+fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, routed: &Routed<'_>, matched: Option<usize>) {
+    request.route = Some(route.entity.clone());
+    request.captures = routed.captures.map(|captures| Box::new(captures_of(captures)));
+    let upstream = &mut request.upstream;
+    let service_path = service.and_then(|row| row.entity.path.as_deref());
+    path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
+    let Some(row) = service else { return };
+    upstream.https = row.https;
+    upstream.host = row.entity.host.as_str().into();
+    upstream.port = row.port;
+    request.service = Some(row.entity.clone());
+}
+
+async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
+    for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.entry.phases.has(Phases::REWRITE)) {
+        let Ok(handler) = &bound.handler else { continue };
+        match finish(handler.rewrite(request)).await {
+            Ok(None) => {}
+            Ok(Some(answer)) => return Err(End::Answer(answer)),
+            Err(cause) => {
+                error!(plugin = bound.entry.name, %cause, "plugin failed");
+                return Err(Answer::error(500, "An unexpected error occurred").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn finish(step: Step<'_>) -> portcullis_plugin::Result<Option<Box<Answer>>> {
+    match step {
+        Step::Next => Ok(None),
+        Step::Answer(answer) => Ok(Some(answer)),
+        Step::Later(future) => future.await,
+        Step::Fail(error) => Err(error),
+    }
+}
+
+/// The instances behind the one that ended the request still take part in later phases, as in Kong.
+fn collect<'p>(plan: &'p Plan, request: &Request, from: usize, resolved: &mut Resolved<'p>) {
+    let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
+    resolved.extend(plan.slots[from..].iter().filter_map(|slot| slot.resolve(consumer)));
+}
+
+/// Reads the body for a plugin. One that says it is larger than the plugin wants is left streaming; one that turns out so
+/// is refused, because its beginning cannot be put back.
+async fn read_body(request: &mut Request, down: &mut Downstream, limit: u64) -> Result<(), End> {
+    if matches!(request.head.framing, Framing::Length(length) if length > limit) {
+        return Ok(());
+    }
+    let mut body = Vec::new();
+    down.read_body(&mut body, limit).await.map_err(respond::body_error)?;
+    request.body = Some(body);
+    Ok(())
+}
+
+fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down: &Downstream) -> portcullis_plugin::Client {
+    let peer = down.peer();
+    let ip = peer.address.map(|address| address.ip());
+    let trusted = client::is_trusted(settings, ip);
+    let https = peer.tls.is_some();
+    portcullis_plugin::Client {
+        ip,
+        port: peer.address.map_or(0, |address| address.port()),
+        forwarded_ip: if trusted { client::real_ip(settings, headers).or(ip) } else { ip },
+        trusted,
+        https,
+        forwarded_https: if trusted { client::forwarded_https(headers).unwrap_or(https) } else { https },
+        listen_ip: peer.local.map(|local| local.ip()),
+        listen_port: client::mapped_port(settings, peer.local.map_or(0, |local| local.port())),
+        peer: peer.clone(),
+        connection: peer.connection_id,
+        connection_requests: down.requests_on_connection(),
+    }
+}

@@ -1,0 +1,313 @@
+//! Answers the gateway makes itself, and the headers every response gains (behaviour checklist 6.2, 6.3, 17).
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
+use portcullis_wire::headers::Known;
+use portcullis_wire::{BodyError, Downstream, Headers};
+use tracing::error;
+
+use super::errors::{self, Format};
+use super::upstream_head::put_number;
+use super::{End, Resolved, Trace};
+use crate::gateway::Worker;
+
+/// How a request ends whose body could not be read.
+pub(super) fn body_error(error: BodyError) -> End {
+    match error {
+        BodyError::TooLarge => End::Low(413),
+        BodyError::Timeout => End::Low(408),
+        BodyError::Malformed => End::Low(400),
+        BodyError::ClientGone => End::Gone,
+    }
+}
+
+impl Worker {
+    /// Sends the answer that ends the request and tells what was sent.
+    pub(super) async fn conclude(
+        &self,
+        end: End,
+        request: &mut Request,
+        down: &mut Downstream,
+        trace: &mut Trace,
+        resolved: &Resolved<'_>,
+    ) -> (ResponseHead, Source) {
+        let (mut head, mut body, source) = match end {
+            End::Answer(answer) => {
+                let (head, body) = self.answer(*answer, request);
+                (head, body, Source::Exit)
+            }
+            End::Low(status) => {
+                let (head, body) = self.low_level(status, request);
+                (head, body, Source::Error)
+            }
+            End::Gone => {
+                down.abort();
+                return (ResponseHead { status: 499, ..ResponseHead::default() }, Source::Error);
+            }
+        };
+        self.add_own_headers(&mut head.headers, request, trace);
+        if matches!(head.status, 400 | 408 | 413) && source == Source::Error {
+            down.close_after();
+        }
+        self.header_filter(&mut head, request, resolved, source);
+        filter_body(&mut body, request, resolved);
+        // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
+        let _ = down.respond(&mut head, &body).await;
+        (head, source)
+    }
+
+    /// An answer for a message that never became a request.
+    pub(super) fn refusal(&self, status: u16, headers: &Headers) -> (ResponseHead, Vec<u8>) {
+        let settings = &self.gateway.settings;
+        let id = self.request_id();
+        let format = match status {
+            // The target or the headers could not be kept: there is nothing to negotiate with.
+            414 | 494 => Format::Plain,
+            _ => errors::negotiate_low(headers, settings.error_default_type),
+        };
+        let mut head = ResponseHead { status: if status == 494 { 400 } else { status }, ..ResponseHead::default() };
+        head.headers.append("Content-Type", format.content_type().as_bytes());
+        if settings.headers.server {
+            head.headers.append("Server", settings.product.as_bytes());
+        }
+        if settings.headers.response_latency {
+            head.headers.append("X-Kong-Response-Latency", b"0");
+        }
+        if settings.headers.request_id {
+            head.headers.append("X-Kong-Request-Id", id.as_bytes());
+        }
+        let body = errors::body(&settings.error_templates, format, &errors::low_message(status), id.as_str());
+        (head, body)
+    }
+
+    fn answer(&self, answer: Answer, request: &Request) -> (ResponseHead, Vec<u8>) {
+        let status = answer.status;
+        let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
+        let given = answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let mut content_type = |text: &str| {
+            if !given {
+                head.headers.set("Content-Type", text.as_bytes());
+            }
+        };
+        let body = match answer.body {
+            Body::Negotiated(message) => {
+                let format = errors::negotiate(&request.head.headers);
+                if format == Format::Grpc {
+                    content_type("");
+                } else {
+                    content_type(format.content_type());
+                }
+                errors::body(&self.gateway.settings.error_templates, format, &message, request.id.as_str())
+            }
+            Body::Json(value) => {
+                content_type("application/json; charset=utf-8");
+                serde_json::to_vec(&value).unwrap_or_default()
+            }
+            Body::Bytes { content_type: of, bytes } => {
+                if let Some(of) = of {
+                    content_type(&of);
+                }
+                bytes
+            }
+            Body::Default => self.default_body(status, request, &mut content_type),
+            Body::Empty => Vec::new(),
+        };
+        for (name, value) in &answer.headers {
+            head.headers.set(name, value);
+        }
+        (head, body)
+    }
+
+    /// What the gateway says for a status when a plugin gives no body: Kong's error text for some, nginx' page for others.
+    fn default_body(&self, status: u16, request: &Request, content_type: &mut dyn FnMut(&str)) -> Vec<u8> {
+        let page: Cow<'static, str> = match status {
+            302 => "302 Found".into(),
+            401 => "401 Authorization Required".into(),
+            403 => "403 Forbidden".into(),
+            410 => "410 Gone".into(),
+            429 => "429 Too Many Requests".into(),
+            400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504 => {
+                let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
+                content_type(format.content_type());
+                let templates = &self.gateway.settings.error_templates;
+                return errors::body(templates, format, &errors::low_message(status), request.id.as_str());
+            }
+            _ => return Vec::new(),
+        };
+        content_type("text/html; charset=UTF-8");
+        let product = &self.gateway.settings.product;
+        let page = format!(
+            "<html>\r\n<head><title>{page}</title></head>\r\n<body>\r\n<center><h1>{page}</h1></center>\r\n<hr><center>{product}</center>\r\n</body>\r\n</html>\r\n"
+        );
+        page.into_bytes()
+    }
+
+    /// Kong's error page for failures below the plugins.
+    fn low_level(&self, status: u16, request: &Request) -> (ResponseHead, Vec<u8>) {
+        let settings = &self.gateway.settings;
+        let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
+        let format = errors::negotiate_low(&request.head.headers, settings.error_default_type);
+        let message = errors::low_message(status);
+        if format == Format::Grpc {
+            head.headers.set("Content-Type", b"application/json; charset=utf-8");
+            head.headers.set("grpc-status", errors::grpc_status(status).to_string().as_bytes());
+            head.headers.set("grpc-message", message.as_bytes());
+            let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
+            return (head, body);
+        }
+        head.headers.set("Content-Type", format.content_type().as_bytes());
+        (head, errors::body(&settings.error_templates, format, &message, request.id.as_str()))
+    }
+
+    /// `Server`, latencies and request id of an answer that no upstream gave. A failed upstream counts as proxied.
+    fn add_own_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
+        let settings = &self.gateway.settings;
+        let tokens = &settings.headers;
+        if tokens.server && headers.known(Known::Server).is_none() {
+            headers.append("Server", settings.product.as_bytes());
+        }
+        match trace.balanced.filter(|_| trace.proxied) {
+            Some(balanced) => {
+                if tokens.upstream_latency {
+                    append_ms(headers, "X-Kong-Upstream-Latency", balanced, Instant::now());
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, "X-Kong-Proxy-Latency", request.started, balanced);
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+                if tokens.upstream_status {
+                    headers.append("X-Kong-Upstream-Status", trace.upstream_status.as_bytes());
+                }
+            }
+            None if tokens.response_latency => append_ms(headers, "X-Kong-Response-Latency", request.started, Instant::now()),
+            None => {}
+        }
+        if tokens.request_id {
+            headers.append("X-Kong-Request-Id", request.id.as_bytes());
+        }
+    }
+
+    /// The headers a proxied response gains.
+    pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
+        let settings = &self.gateway.settings;
+        let tokens = &settings.headers;
+        if let Some(name) = text_without_charset(headers) {
+            headers.set("Content-Type", &name);
+        }
+        for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status"] {
+            headers.remove(name);
+        }
+        headers.remove_known(Known::XKongRequestId);
+        if !request.response_headers.is_empty() {
+            for (name, value) in request.response_headers.iter() {
+                let name = String::from_utf8_lossy(name);
+                headers.set(&name, value);
+            }
+        }
+        if tokens.server && headers.known(Known::Server).is_none() {
+            headers.append("Server", settings.product.as_bytes());
+        }
+        if let (Some(balanced), Some(answered)) = (trace.balanced, trace.answered) {
+            if tokens.upstream_latency {
+                append_ms(headers, "X-Kong-Upstream-Latency", balanced, answered);
+            }
+            if tokens.proxy_latency {
+                append_ms(headers, "X-Kong-Proxy-Latency", request.started, balanced);
+            }
+        }
+        if tokens.via {
+            self.append_via(headers, request);
+        }
+        if tokens.upstream_status {
+            headers.append("X-Kong-Upstream-Status", trace.upstream_status.as_bytes());
+        }
+        if tokens.request_id {
+            headers.append("X-Kong-Request-Id", request.id.as_bytes());
+        }
+        if settings.allow_debug_header && request.head.headers.contains("kong-debug") {
+            debug_headers(headers, request);
+        }
+    }
+
+    fn append_via(&self, headers: &mut Headers, request: &Request) {
+        let mut value = self.take_buffer();
+        for earlier in headers.get_all("via") {
+            value.extend_from_slice(earlier);
+            value.extend_from_slice(b", ");
+        }
+        if !value.is_empty() {
+            headers.remove_known(Known::Via);
+        }
+        // The protocol is the one the response arrives in at the client, as Kong writes it.
+        value.extend_from_slice(if request.head.version >= portcullis_plugin::Version::Http2 { b"2 " } else { b"1.1 " });
+        value.extend_from_slice(self.gateway.settings.product.as_bytes());
+        headers.append("Via", &value);
+        self.give_buffer(value);
+    }
+
+    /// Runs the plugins' header filters. One that fails is logged; the response goes on, as in Kong.
+    pub(super) fn header_filter(&self, head: &mut ResponseHead, request: &mut Request, resolved: &Resolved<'_>, source: Source) {
+        if !resolved.iter().any(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+            return;
+        }
+        let mut context = std::mem::take(&mut request.context);
+        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+            let Ok(handler) = &bound.handler else { continue };
+            let filtered = handler.header_filter(&mut Head { request, context: &mut context, response: head, source });
+            if let Err(cause) = filtered {
+                error!(plugin = bound.entry.name, %cause, "header filter failed");
+            }
+        }
+        request.context = context;
+    }
+}
+
+/// Runs the body filters over a body that is already whole.
+pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &Resolved<'_>) {
+    for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+        let Ok(handler) = &bound.handler else { continue };
+        if let Err(cause) = handler.body_filter(request, body, true) {
+            error!(plugin = bound.entry.name, %cause, "body filter failed");
+        }
+    }
+}
+
+fn append_ms(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
+    let mut text = Vec::with_capacity(8);
+    put_number(&mut text, to.saturating_duration_since(from).as_millis() as u64);
+    headers.append(name, &text);
+}
+
+/// nginx' `charset UTF-8` names the charset of text types that do not.
+fn text_without_charset(headers: &Headers) -> Option<Vec<u8>> {
+    const TEXT: [&[u8]; 6] =
+        [b"text/html", b"text/plain", b"text/xml", b"text/vnd.wap.wml", b"application/javascript", b"application/rss+xml"];
+    let value = headers.known(Known::ContentType)?;
+    let media_type = value.split(|byte| *byte == b';').next()?.trim_ascii();
+    if !TEXT.iter().any(|text| media_type.eq_ignore_ascii_case(text)) {
+        return None;
+    }
+    if value.to_ascii_lowercase().windows(8).any(|part| part == b"charset=") {
+        return None;
+    }
+    Some([value, b"; charset=UTF-8"].concat())
+}
+
+fn debug_headers(headers: &mut Headers, request: &Request) {
+    if let Some(route) = &request.route {
+        headers.set("Kong-Route-Id", route.id.to_string().as_bytes());
+        if let Some(name) = &route.name {
+            headers.set("Kong-Route-Name", name.as_bytes());
+        }
+    }
+    if let Some(service) = &request.service {
+        headers.set("Kong-Service-Id", service.id.to_string().as_bytes());
+        if let Some(name) = &service.name {
+            headers.set("Kong-Service-Name", name.as_bytes());
+        }
+    }
+}

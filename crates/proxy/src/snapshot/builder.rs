@@ -1,0 +1,282 @@
+//! Makes snapshots: from a whole store at the start, then change by change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use portcullis_entities::consumers::Consumer;
+use portcullis_entities::plugins::Plugin;
+use portcullis_entities::routes::Route;
+use portcullis_entities::services::{Protocol, Service};
+use portcullis_entities::targets::Target;
+use portcullis_entities::upstreams::Upstream;
+use portcullis_plugin::{Entry, Env, Instance};
+use portcullis_schema::{Catalog, Record};
+use portcullis_store::{Change, Filter, Store, StoreError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::{ById, ByUsername, Certificates, Credentials, ServiceRow, Snapshot};
+use crate::balancer::{Registry, Upstreams};
+use crate::plan::{Bound, PluginSet};
+use crate::router::{self, Router};
+
+/// Rows read from the store at once while loading.
+const PAGE: usize = 1000;
+
+/// Keeps the working copy that the next snapshot is made from.
+pub struct Builder {
+    work: Snapshot,
+    entries: &'static [Entry],
+    env: Env,
+    registry: Arc<Registry>,
+    /// Every route, also those of disabled services.
+    routes: HashMap<Uuid, Arc<router::Route>>,
+    instances: HashMap<Uuid, (Instance, &'static Entry)>,
+    upstreams: HashMap<Uuid, Balanced>,
+    loading: bool,
+}
+
+/// An upstream and its targets, in whatever order they come.
+#[derive(Default)]
+struct Balanced {
+    entity: Option<Arc<Upstream>>,
+    targets: BTreeMap<Uuid, Arc<Target>>,
+}
+
+impl Builder {
+    pub fn new(entries: &'static [Entry], env: Env, registry: Arc<Registry>, certificates: Certificates, workspace: Uuid) -> Self {
+        let credentials = entries.iter().flat_map(|entry| entry.indexes).map(|index| Credentials::new(*index)).collect();
+        let work = Snapshot {
+            router: Router::default(),
+            plugins: PluginSet::default(),
+            upstreams: Upstreams::new(registry.clone()),
+            certificates,
+            workspace,
+            services: Default::default(),
+            consumers: Default::default(),
+            usernames: Default::default(),
+            credentials,
+        };
+        Self { work, entries, env, registry, routes: HashMap::new(), instances: HashMap::new(), upstreams: HashMap::new(), loading: false }
+    }
+
+    /// A snapshot of the working copy.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.work.clone())
+    }
+
+    /// Forgets everything and reads the whole store.
+    pub async fn load(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
+        let mut fresh =
+            Self::new(self.entries, self.env.clone(), self.registry.clone(), self.work.certificates.emptied(), self.work.workspace);
+        fresh.loading = true;
+        for schema in &catalog.entities {
+            if !fresh.reads(&schema.name) {
+                continue;
+            }
+            let mut after = None;
+            loop {
+                let page = store.page(schema, after, PAGE, Filter::default()).await?;
+                let changes = page.rows.into_iter().filter_map(|row| {
+                    let id = id_of(&row)?;
+                    Some(Change { schema: schema.clone(), id, old: None, new: Some(row) })
+                });
+                fresh.apply(&changes.collect::<Vec<_>>());
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        fresh.loading = false;
+        let upstreams: Vec<Uuid> = fresh.upstreams.keys().copied().collect();
+        upstreams.into_iter().for_each(|id| fresh.balance(id));
+        *self = fresh;
+        Ok(())
+    }
+
+    /// Whether rows of this entity have a part in serving.
+    fn reads(&self, entity: &str) -> bool {
+        const CORE: [&str; 8] = ["services", "routes", "consumers", "plugins", "upstreams", "targets", "certificates", "snis"];
+        CORE.contains(&entity)
+            || entity == "ca_certificates"
+            || self.work.credentials.iter().any(|credentials| credentials.index.entity == entity)
+    }
+
+    /// Works committed changes in. A row that cannot be understood is left out with a line in the log: it can only come from
+    /// a store that somebody else wrote to, and everything else must go on being served.
+    pub fn apply(&mut self, changes: &[Change]) {
+        let mut touched = Vec::new();
+        for change in changes {
+            let (old, new) = (change.old.as_ref(), change.new.as_ref());
+            match &*change.schema.name {
+                "services" => self.service(change.id, new),
+                "routes" => self.route(change.id, new),
+                "consumers" => self.consumer(change.id, new),
+                "plugins" => self.plugin(change.id, new, &mut touched),
+                "upstreams" => self.upstream(change.id, new),
+                "targets" => self.target(change.id, old, new),
+                "certificates" => self.work.certificates.certificate(change.id, new),
+                "snis" => self.work.certificates.sni(change.id, old, new),
+                name => {
+                    for credentials in self.work.credentials.iter_mut().filter(|credentials| credentials.index.entity == name) {
+                        credentials.change(old, new);
+                    }
+                }
+            }
+        }
+        let routes = &self.routes;
+        self.work.plugins.replan(&touched, |route| routes.get(&route).and_then(|route| route.service));
+    }
+
+    fn service(&mut self, id: Uuid, new: Option<&Record>) {
+        let was_enabled = self.work.services.get(&id).is_none_or(|row| row.1.entity.enabled);
+        let Some(service) = read::<Service>(new) else {
+            self.work.services.remove(&id);
+            return;
+        };
+        let enabled = service.enabled;
+        let row = service_row(service, &self.work.certificates);
+        self.work.services.insert(ById(id, Arc::new(row)));
+        if enabled != was_enabled {
+            let routes: Vec<Arc<router::Route>> = self.routes.values().filter(|route| route.service == Some(id)).cloned().collect();
+            routes.into_iter().for_each(|route| self.place(route));
+        }
+    }
+
+    fn route(&mut self, id: Uuid, new: Option<&Record>) {
+        let before = self.routes.remove(&id).and_then(|route| route.service);
+        let compiled = read::<Route>(new).and_then(|route| {
+            router::Route::compile(Arc::new(route)).inspect_err(|problem| error!(route = %id, %problem, "route left out")).ok()
+        });
+        let after = compiled.as_ref().and_then(|route| route.service);
+        match compiled.map(Arc::new) {
+            Some(route) => {
+                self.routes.insert(id, route.clone());
+                self.place(route);
+            }
+            None => _ = self.work.router.remove(id),
+        }
+        if before != after {
+            self.work.plugins.route_moved(id, after);
+        }
+    }
+
+    /// Puts a route into the router, or takes it out while its service is disabled. Routes for streams only have no place in
+    /// a router for HTTP.
+    fn place(&mut self, route: Arc<router::Route>) {
+        let disabled = route.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.1.entity.enabled));
+        if disabled || !route.protocols.any_http() {
+            self.work.router.remove(route.id);
+        } else {
+            self.work.router.insert(route);
+        }
+    }
+
+    fn upstream(&mut self, id: Uuid, new: Option<&Record>) {
+        let Some(upstream) = read::<Upstream>(new).map(Arc::new) else {
+            self.upstreams.remove(&id);
+            self.work.upstreams.remove(id);
+            return;
+        };
+        self.upstreams.entry(id).or_default().entity = Some(upstream);
+        self.balance(id);
+    }
+
+    fn target(&mut self, id: Uuid, old: Option<&Record>, new: Option<&Record>) {
+        if let Some(upstream) = old.and_then(upstream_of)
+            && let Some(balanced) = self.upstreams.get_mut(&upstream)
+        {
+            balanced.targets.remove(&id);
+            self.balance(upstream);
+        }
+        let (Some(upstream), Some(target)) = (new.and_then(upstream_of), read::<Target>(new)) else { return };
+        self.upstreams.entry(upstream).or_default().targets.insert(id, Arc::new(target));
+        self.balance(upstream);
+    }
+
+    /// Hands an upstream with all its targets to the balancers. While loading, that waits until everything is read.
+    fn balance(&mut self, id: Uuid) {
+        if self.loading {
+            return;
+        }
+        let Some(Balanced { entity: Some(upstream), targets }) = self.upstreams.get(&id) else { return };
+        self.work.upstreams.insert(upstream.clone(), targets.values().cloned().collect());
+    }
+
+    fn consumer(&mut self, id: Uuid, new: Option<&Record>) {
+        if let Some(old) = self.work.consumers.remove(&id)
+            && let Some(username) = old.1.username.as_deref()
+        {
+            self.work.usernames.remove(username);
+        }
+        let Some(consumer) = read::<Consumer>(new).map(Arc::new) else { return };
+        if consumer.username.is_some() {
+            self.work.usernames.insert(ByUsername(consumer.clone()));
+        }
+        self.work.consumers.insert(ById(id, consumer));
+    }
+
+    fn plugin(&mut self, id: Uuid, new: Option<&Record>, touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>) {
+        if let Some((instance, entry)) = self.instances.remove(&id) {
+            self.work.plugins.remove(entry.name, &instance);
+            touched.push((instance.route, instance.service));
+        }
+        let Some(plugin) = read::<Plugin>(new) else { return };
+        const HTTP: [&str; 4] = ["http", "https", "grpc", "grpcs"];
+        let serves_http = plugin.protocols.is_empty() || plugin.protocols.iter().any(|protocol| HTTP.contains(&protocol.as_str()));
+        if !plugin.enabled || !serves_http {
+            return;
+        }
+        let Some(entry) = self.entries.iter().find(|entry| entry.name == plugin.name) else {
+            error!(plugin = plugin.name, id = %id, "plugin is in use but not enabled");
+            return;
+        };
+        let instance = Instance {
+            id,
+            route: plugin.route.map(|of| of.id),
+            service: plugin.service.map(|of| of.id),
+            consumer: plugin.consumer.map(|of| of.id),
+        };
+        let handler = (entry.make)(Value::Object(plugin.config), &instance, &self.env).map_err(|error| {
+            warn!(plugin = entry.name, id = %id, %error, "plugin cannot run with its configuration: its requests are answered with 500");
+            error.to_string()
+        });
+        touched.push((instance.route, instance.service));
+        self.instances.insert(id, (instance.clone(), entry));
+        self.work.plugins.insert(Arc::new(Bound { entry, instance, handler }));
+    }
+}
+
+fn upstream_of(record: &Record) -> Option<Uuid> {
+    record.get("upstream")?.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
+}
+
+fn id_of(record: &Record) -> Option<Uuid> {
+    record.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
+}
+
+fn read<T: DeserializeOwned>(record: Option<&Record>) -> Option<T> {
+    let record = record?;
+    serde_json::from_value(Value::Object(record.clone()))
+        .inspect_err(|error| error!(%error, id = ?record.get("id"), "row left out: it is not what its schema says"))
+        .ok()
+}
+
+fn service_row(entity: Service, certificates: &Certificates) -> ServiceRow {
+    let https = matches!(entity.protocol, Protocol::Https | Protocol::Grpcs);
+    let bare = entity.host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, entity.port));
+    let host = if matches!(address, Some(SocketAddr::V6(_))) { format!("[{bare}]") } else { entity.host.clone() };
+    let host_header = host_with_port(&host, entity.port, https);
+    let tls = https.then(|| certificates.upstream_tls(&entity));
+    ServiceRow { https, port: entity.port, host: entity.host.as_str().into(), address, tls, host_header, entity: Arc::new(entity) }
+}
+
+/// `host:port`, without the port where it is the scheme's own (behaviour checklist 6.1, Host).
+pub fn host_with_port(host: &str, port: u16, https: bool) -> Box<[u8]> {
+    if port == if https { 443 } else { 80 } { host.as_bytes().into() } else { format!("{host}:{port}").into_bytes().into() }
+}

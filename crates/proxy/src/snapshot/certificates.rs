@@ -1,0 +1,112 @@
+//! Which certificate a client is shown, and how TLS is spoken with upstreams.
+//!
+//! Order of choice (behaviour checklist 6.5): the exact name, a wildcard at the left (`*.example.com`), a wildcard at the
+//! right (`example.*`), the SNI entity named `*`, the node's own certificate.
+
+use std::sync::Arc;
+
+use portcullis_entities::services::Service;
+use portcullis_schema::Record;
+use portcullis_wire::UpstreamTls;
+use portcullis_wire::tls::{self, CertifiedKey};
+use serde_json::Value;
+use tracing::error;
+use uuid::Uuid;
+
+use super::sharded::{Keyed, Sharded};
+
+#[derive(Clone)]
+struct Pair {
+    id: Uuid,
+    key: Arc<CertifiedKey>,
+}
+
+impl Keyed for Pair {
+    type Key = Uuid;
+    fn key(&self) -> &Uuid {
+        &self.id
+    }
+}
+
+#[derive(Clone)]
+struct Sni {
+    name: Box<str>,
+    certificate: Uuid,
+}
+
+impl Keyed for Sni {
+    type Key = str;
+    fn key(&self) -> &str {
+        &self.name
+    }
+}
+
+#[derive(Clone)]
+pub struct Certificates {
+    pairs: Sharded<Pair>,
+    snis: Sharded<Sni>,
+    /// The node's own certificate, for names nobody configured.
+    fallback: Option<Arc<CertifiedKey>>,
+    upstream: Arc<tls::UpstreamConfigs>,
+}
+
+impl Certificates {
+    /// `upstream` makes the client configurations for upstreams that speak TLS.
+    pub fn new(fallback: Option<Arc<CertifiedKey>>, upstream: Arc<tls::UpstreamConfigs>) -> Self {
+        Self { pairs: Sharded::default(), snis: Sharded::default(), fallback, upstream }
+    }
+
+    /// The same settings without any configured certificate.
+    pub fn emptied(&self) -> Self {
+        Self::new(self.fallback.clone(), self.upstream.clone())
+    }
+
+    /// The certificate for a client that names this server, or none.
+    pub fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        if self.snis.is_empty() {
+            return self.fallback.clone();
+        }
+        let name = sni.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let named = name.as_deref().and_then(|name| {
+            let left = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+            let right = name.rsplit_once('.').map(|(stem, _)| format!("{stem}.*"));
+            self.pair(name).or_else(|| self.pair(&left?)).or_else(|| self.pair(&right?))
+        });
+        named.or_else(|| self.pair("*")).or_else(|| self.fallback.clone())
+    }
+
+    fn pair(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        self.pairs.get(&self.snis.get(name)?.certificate).map(|pair| pair.key.clone())
+    }
+
+    /// How TLS is spoken with a service.
+    pub fn upstream_tls(&self, service: &Service) -> Arc<UpstreamTls> {
+        let client = service.client_certificate.as_ref().and_then(|of| self.pairs.get(&of.id)).map(|pair| pair.key.clone());
+        self.upstream.for_service(service.tls_verify.unwrap_or(false), service.tls_verify_depth, &[], client)
+    }
+
+    pub(super) fn certificate(&mut self, id: Uuid, new: Option<&Record>) {
+        let text = |record: &Record, field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let Some(record) = new else {
+            self.pairs.remove(&id);
+            return;
+        };
+        match tls::certified_key(&text(record, "cert"), &text(record, "key")) {
+            Ok(key) => _ = self.pairs.insert(Pair { id, key }),
+            Err(problem) => error!(certificate = %id, %problem, "certificate left out"),
+        }
+    }
+
+    pub(super) fn sni(&mut self, id: Uuid, old: Option<&Record>, new: Option<&Record>) {
+        let _ = id;
+        let name = |record: &Record| record.get("name").and_then(Value::as_str).map(str::to_ascii_lowercase);
+        if let Some(old) = old.and_then(name) {
+            self.snis.remove(&*old);
+        }
+        let Some(record) = new else { return };
+        let certificate = record.get("certificate").and_then(|of| of.get("id")).and_then(Value::as_str);
+        if let (Some(name), Some(certificate)) = (name(record), certificate.and_then(|id| Uuid::try_parse(id).ok())) {
+            self.snis.insert(Sni { name: name.into(), certificate });
+        }
+    }
+}
