@@ -112,6 +112,17 @@ impl Schema {
         self.fields.iter().find(|(n, _)| n == name).map(|(_, f)| f)
     }
 
+    /// Computes what is computed on write, from all that the record holds.
+    pub fn transform(&self, record: &mut Record) -> Result<(), Violations> {
+        let given = |record: &Record, field: &str| record.get(field).is_some_and(|value| !value.is_null());
+        for transform in &self.transforms {
+            if transform.inputs.is_empty() || transform.inputs.iter().any(|field| given(record, field)) {
+                (transform.apply)(record)?;
+            }
+        }
+        Ok(())
+    }
+
     /// `(field, entity)` of every reference to another entity.
     pub fn foreigns(&self) -> impl Iterator<Item = (&str, &'static str, crate::OnDelete)> {
         self.fields.iter().filter_map(|(name, field)| match field.kind {

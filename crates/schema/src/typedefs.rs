@@ -180,13 +180,13 @@ pub fn url() -> Field {
 }
 /// Whether a text is a URL with scheme and host.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), Some(rest).unwrap_or(rest)));
-    let host = scheme.and_then(|_| rest.split(['/', '?', '#']).next()).unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if host.is_empty() || host.starts_with(':') {
         return Err("missing host in url".to_owned());
     }
-    if scheme.is_none_or(str::is_empty) {
+    if scheme.is_empty() {
         return Err("missing scheme in url".to_owned());
     }
     Ok(())
