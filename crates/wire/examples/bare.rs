@@ -53,8 +53,9 @@ impl Service for Bare {
                 let _ = down.relay(&mut response, up, None).await;
                 worker.give_response(response);
             }
-            Err(_) => {
-                let _ = down.respond(&mut ResponseHead::new(502), b"").await;
+            Err(error) => {
+                let status = if matches!(error.kind, UpstreamErrorKind::ClientBody(_)) { 400 } else { 502 };
+                let _ = down.respond(&mut ResponseHead::new(status), b"").await;
             }
         }
     }
