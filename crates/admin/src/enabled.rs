@@ -68,6 +68,8 @@ impl Counts {
     fn catch_up(&mut self) -> bool {
         loop {
             match self.feed.try_recv() {
+                // A change of everything is not listed row by row.
+                Ok(applied) if applied.reload => return false,
                 Ok(applied) => self.apply(&applied),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => return false,

@@ -182,6 +182,12 @@ impl Worker {
                 down.read_body(&mut body, length).await.map_err(respond::body_error)?;
                 Ok(Body::Whole(body))
             }
+            // The upstream is told the length of a small chunked body, as nginx does when it buffers.
+            Framing::Chunked if buffering && down.gather_body().await.map_err(respond::body_error)? => {
+                let mut body = Vec::new();
+                down.read_body(&mut body, u64::MAX).await.map_err(respond::body_error)?;
+                Ok(Body::Whole(body))
+            }
             _ => Ok(Body::Stream),
         }
     }

@@ -122,6 +122,10 @@ fn forwarded(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>) {
             let start = out.len();
             out.extend_from_slice(host);
             out[start..].make_ascii_lowercase();
+            // nginx' $host has no dot at its end.
+            if out.len() > start && out.last() == Some(&b'.') {
+                out.pop();
+            }
         }
     }
     out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
