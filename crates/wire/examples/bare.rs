@@ -13,7 +13,7 @@ use portcullis_wire::listener::{Entrance, accept, open, parse_listens};
 use portcullis_wire::tls::{Certificates, CertifiedKey, ServerTls, ServerTlsOptions, self_signed_default};
 use portcullis_wire::{
     Downstream, Framing, Moments, Peer, PoolSettings, Pools, Refusal, RequestBody, RequestHead, ResponseHead, Service, Settings, Target,
-    Timeouts, Worker,
+    Timeouts, UpstreamErrorKind, Worker,
 };
 
 const REQUEST_ID: &[u8] = b"0123456789abcdef0123456789abcdef";
