@@ -1,4 +1,5 @@
 //! The data plane.
 
+pub mod balancer;
 pub mod dns;
 pub mod router;

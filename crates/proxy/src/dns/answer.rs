@@ -50,23 +50,24 @@ pub struct Answer {
     /// For SRV those of the highest priority only.
     pub addresses: Arc<[Address]>,
     pub ttl: Duration,
-    pub(super) from_hosts_file: bool,
+    /// A literal address or one of the hosts file.
+    pub(super) is_fixed: bool,
 }
 
 impl Answer {
     pub(super) fn new(kind: Kind, addresses: Vec<Address>, ttl: Duration) -> Self {
-        Self { kind, addresses: addresses.into(), ttl, from_hosts_file: false }
+        Self { kind, addresses: addresses.into(), ttl, is_fixed: false }
     }
 
     /// What never changes: a literal address.
     pub(super) fn literal(ip: IpAddr) -> Self {
-        Self::from_file(vec![ip], if ip.is_ipv4() { Kind::A } else { Kind::Aaaa })
+        Self::fixed(vec![ip], if ip.is_ipv4() { Kind::A } else { Kind::Aaaa })
     }
 
-    pub(super) fn from_file(addresses: Vec<IpAddr>, kind: Kind) -> Self {
+    pub(super) fn fixed(addresses: Vec<IpAddr>, kind: Kind) -> Self {
         const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
         let addresses = addresses.into_iter().map(|ip| Address { ip, port: None, weight: 1 }).collect();
-        Self { from_hosts_file: true, ..Self::new(kind, addresses, TEN_YEARS) }
+        Self { is_fixed: true, ..Self::new(kind, addresses, TEN_YEARS) }
     }
 
     /// The address whose turn it is: in turn if all weigh the same, else by weight. The caller counts.

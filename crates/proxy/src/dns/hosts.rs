@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use super::{Answer, Kind};
+
 /// Lower-case names and their addresses in the order of the file.
 pub(super) type Hosts = HashMap<Box<str>, Vec<IpAddr>>;
 
@@ -14,6 +16,19 @@ pub(super) fn read(path: &Path) -> Hosts {
         Vec::new()
     });
     parse(&String::from_utf8_lossy(&text))
+}
+
+/// The addresses of the first kind in `order` that a name has.
+pub(super) fn answer(addresses: &[IpAddr], order: &[Kind]) -> Option<Answer> {
+    order.iter().find_map(|kind| {
+        let of_kind = |ip: &&IpAddr| match kind {
+            Kind::A => ip.is_ipv4(),
+            Kind::Aaaa => ip.is_ipv6(),
+            _ => false,
+        };
+        let found: Vec<IpAddr> = addresses.iter().filter(of_kind).copied().collect();
+        (!found.is_empty()).then(|| Answer::fixed(found, *kind))
+    })
 }
 
 fn parse(text: &str) -> Hosts {

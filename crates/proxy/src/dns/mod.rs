@@ -68,6 +68,8 @@ impl Default for Settings {
 /// Host names and their addresses, shared by all threads.
 pub struct Dns {
     cache: Cache,
+    /// Names of the hosts file, which never change.
+    fixed: HashMap<Box<str>, Answer>,
     resolver: Resolver,
     settings: Settings,
     runtime: Handle,
@@ -83,11 +85,13 @@ impl Dns {
     /// A missing or broken resolv.conf is an error only when `resolvers` is empty. A missing hosts file is none.
     pub fn new(settings: Settings, runtime: Handle) -> Result<Arc<Self>, DnsError> {
         let hosts = hosts::read(&settings.hosts_file);
+        let fixed = hosts.iter().filter_map(|(name, addresses)| Some((name.clone(), hosts::answer(addresses, &settings.order)?)));
+        let fixed: HashMap<_, _> = fixed.collect();
         let resolver = {
             let _inside = runtime.enter();
             Resolver::new(&settings.resolvers, hosts, &settings.order)?
         };
-        Ok(Arc::new(Self { cache: Cache::new(settings.cache_size), resolver, settings, runtime, in_flight: Mutex::default() }))
+        Ok(Arc::new(Self { cache: Cache::new(settings.cache_size), fixed, resolver, settings, runtime, in_flight: Mutex::default() }))
     }
 
     /// What is known about a name without waiting; none if nobody has asked yet or the answer is too old.
@@ -96,6 +100,9 @@ impl Dns {
     pub fn cached(self: &Arc<Self>, name: &str) -> Option<Known> {
         if let Some(address) = literal(name) {
             return Some(Ok(Answer::literal(address)));
+        }
+        if let Some(answer) = self.fixed.get(name) {
+            return Some(Ok(answer.clone()));
         }
         let now = Instant::now();
         let slot = self.cache.get(name)?;
@@ -153,7 +160,7 @@ impl Dns {
         let now = Instant::now();
         let fresh_for = match &known {
             Ok(answer) => match self.settings.valid_ttl {
-                Some(ttl) if !answer.from_hosts_file => ttl,
+                Some(ttl) if !answer.is_fixed => ttl,
                 _ => answer.ttl,
             },
             Err(error) if error.is_not_found() => self.settings.not_found_ttl,

@@ -12,7 +12,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
-use super::hosts::Hosts;
+use super::hosts::{self, Hosts};
 use super::{Address, Answer, DnsError, Kind, Known, literal};
 
 /// How often a CNAME or SRV record may lead to another name.
@@ -53,6 +53,9 @@ impl Resolver {
         if let Some(ip) = literal(name) {
             return Ok(Answer::literal(ip));
         }
+        if let Some(answer) = self.hosts.get(&*name.to_ascii_lowercase()).and_then(|addresses| hosts::answer(addresses, &self.order)) {
+            return Ok(answer);
+        }
         let mut failure = DnsError::empty();
         let mut tried: Vec<Kind> = Vec::with_capacity(self.order.len());
         for kind in &self.order {
@@ -65,26 +68,12 @@ impl Resolver {
                 continue;
             }
             tried.push(kind);
-            if let Some(answer) = self.from_hosts(name, kind) {
-                return Ok(answer);
-            }
             match self.query(name, kind, steps).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
-    }
-
-    fn from_hosts(&self, name: &str, kind: Kind) -> Option<Answer> {
-        let addresses = self.hosts.get(&*name.to_ascii_lowercase())?;
-        let of_kind = addresses.iter().filter(|ip| match kind {
-            Kind::A => ip.is_ipv4(),
-            Kind::Aaaa => ip.is_ipv6(),
-            _ => false,
-        });
-        let found: Vec<_> = of_kind.copied().collect();
-        (!found.is_empty()).then(|| Answer::from_file(found, kind))
     }
 
     async fn query(&self, name: &str, kind: Kind, steps: usize) -> Known {
