@@ -1,13 +1,13 @@
 //! Consumers: who sends requests.
 
 use portcullis_schema::{Check, Fields, Schema};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Entity;
 
 /// Someone who sends requests, known by credentials.
-#[derive(Clone, Debug, Deserialize, Fields)]
+#[derive(Clone, Debug, Deserialize, Serialize, Fields)]
 pub struct Consumer {
     /// The consumer's id.
     #[field(id())]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_schema::build::*;
 use portcullis_schema::{Check, Fields, Record, Rule, Schema};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::services::Protocol;
 use crate::{Entity, Ref};
 
 /// Conditions on requests and the service that those which meet them go to.
-#[derive(Clone, Debug, Deserialize, Fields)]
+#[derive(Clone, Debug, Deserialize, Serialize, Fields)]
 pub struct Route {
     /// The route's id.
     #[field(id())]
@@ -86,7 +86,7 @@ pub struct Route {
 }
 
 /// One side of a stream connection: an address or network, a port, or both.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Address {
     /// An address, or a network in CIDR notation.
     pub ip: Option<String>,
@@ -94,7 +94,7 @@ pub struct Address {
 }
 
 /// How paths are joined: v0 puts a slash between, v1 glues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathHandling {
     #[default]

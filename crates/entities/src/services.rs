@@ -2,14 +2,14 @@
 
 use portcullis_schema::build::*;
 use portcullis_schema::{Check, Fields, Rule, Schema, Shorthand};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{Entity, Ref};
 
 /// An upstream application: protocol, host, port and path, with its timeouts and TLS settings.
-#[derive(Clone, Debug, Deserialize, Fields)]
+#[derive(Clone, Debug, Deserialize, Serialize, Fields)]
 pub struct Service {
     /// The service's id.
     #[field(id())]
@@ -68,7 +68,7 @@ pub struct Service {
 }
 
 /// What a service or a route speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     Grpc,

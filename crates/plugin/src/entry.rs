@@ -48,6 +48,8 @@ pub enum Protocols {
     HttpOnly,
     /// Any of these; they are also the default.
     These(&'static [&'static str]),
+    /// Any protocol may be named; these are the default.
+    AnyDefault(&'static [&'static str]),
 }
 
 impl Scopes {
@@ -146,7 +148,10 @@ fn schema_of<P: Plugin>() -> ConfigSchema {
     match scopes.protocols {
         Protocols::Any => {}
         Protocols::HttpOnly => overrides.push(("protocols", build::set(build::string().required().one_of(HTTP)).required().default(HTTP))),
-        Protocols::These(list) => overrides.push(("protocols", build::set(build::string().required().one_of(list)).required().default(list))),
+        Protocols::AnyDefault(list) => overrides.push(("protocols", build::set(build::protocol()).required().default(list))),
+        Protocols::These(list) => {
+            overrides.push(("protocols", build::set(build::string().required().one_of(list)).required().default(list)))
+        }
     }
     ConfigSchema {
         name: P::NAME.into(),

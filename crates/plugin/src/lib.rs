@@ -23,13 +23,15 @@ mod entry;
 mod env;
 mod exchange;
 mod request;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use answer::{Answer, Body};
 pub use directory::{Credential, Directory, Index};
-pub use entry::{Entry, Instance, Phases, Plugin, Scopes};
+pub use entry::{Entry, Instance, Phases, Plugin, Protocols, Scopes};
 pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};

@@ -10,6 +10,7 @@ use portcullis_entities::consumers::Consumer;
 use portcullis_entities::routes::Route;
 use portcullis_entities::services::Service;
 use portcullis_schema::Record;
+use portcullis_wire::Peer;
 use portcullis_wire::head::RequestHead;
 use portcullis_wire::headers::Headers;
 
@@ -44,21 +45,16 @@ pub struct Client {
     pub https: bool,
     /// The scheme towards the client is https, by the connection or by a trusted `X-Forwarded-Proto`.
     pub forwarded_https: bool,
+    /// Our address on the client's connection; none on unix sockets.
+    pub listen_ip: Option<IpAddr>,
     /// The port of the listener the request came in on (after `port_maps`).
     pub listen_port: u16,
-    pub tls: Option<Rc<ClientTls>>,
+    /// The connection itself, with what its TLS handshake settled.
+    pub peer: Rc<Peer>,
     /// Unique to the connection on this node.
     pub connection: u64,
     /// How many requests the connection has carried, this one included.
     pub connection_requests: u64,
-}
-
-/// TLS facts of a client's connection, for logs.
-#[derive(Clone, Debug)]
-pub struct ClientTls {
-    pub version: &'static str,
-    pub cipher: Box<str>,
-    pub sni: Option<Box<str>>,
 }
 
 /// What a regex path of the matched route captured.

@@ -1,1 +1,40 @@
-//! Room plugins.
+//! The bundled plugins: a folder each, a line each in [`ALL`].
+//!
+//! A folder holds the typed configuration, the handler, the plugin's own entities and its tests; its page for users is
+//! `docs/plugins/<name>.md`. To add a plugin, write the folder, the page and the line.
+//!
+//! - [`auth`]: what all authenticating plugins share: identity headers, anonymous consumers, challenges
+//! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
+//! - [`body`]: request bodies of the three types that carry fields
+//! - [`number`]: numbers as header text
+//!
+//! Stands on `plugin` only; the proxy is handed the list and knows no plugin by name.
+
+mod arguments;
+mod auth;
+mod body;
+mod number;
+
+pub mod acl;
+pub mod correlation_id;
+pub mod cors;
+pub mod ip_restriction;
+pub mod key_auth;
+pub mod rate_limiting;
+pub mod request_termination;
+
+use portcullis_plugin::Entry;
+
+/// Every bundled plugin, by name. The order of execution comes from their priorities.
+pub const ALL: &[Entry] = &[
+    Entry::of::<acl::Acl>(),
+    Entry::of::<correlation_id::CorrelationId>(),
+    Entry::of::<cors::Cors>(),
+    Entry::of::<ip_restriction::IpRestriction>(),
+    Entry::of::<key_auth::KeyAuth>(),
+    Entry::of::<rate_limiting::RateLimiting>(),
+    Entry::of::<request_termination::RequestTermination>(),
+];
+
+#[cfg(test)]
+mod tests;

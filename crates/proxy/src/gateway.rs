@@ -70,7 +70,7 @@ impl Directory for Current {
 /// One worker thread's side of the gateway.
 pub struct Worker {
     pub gateway: Arc<Gateway>,
-    pub pools: Pools,
+    pub pools: Rc<Pools>,
     current: RefCell<Rc<Current>>,
     random: Cell<u64>,
     /// Instant and wall clock of the same moment: later wall clock times are sums, one clock read fewer a request.
@@ -79,7 +79,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(gateway: Arc<Gateway>, pools: Pools, seed: u64) -> Self {
+    pub fn new(gateway: Arc<Gateway>, pools: Rc<Pools>, seed: u64) -> Self {
         let snapshot = gateway.snapshot();
         let current = RefCell::new(Rc::new(Current { snapshot }));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());

@@ -33,6 +33,13 @@ pub(crate) fn check_record(fields: &[(Cow<'static, str>, Field)], checks: &[Chec
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
+impl Field {
+    /// Checks one value on its own, e.g. a name in a URL. Errors with the complaint a record would get for it.
+    pub fn check(&self, value: &Value) -> Result<(), Value> {
+        check_value(self, value, Op::Insert)
+    }
+}
+
 /// Checks one value against its field.
 pub(crate) fn check_value(field: &Field, value: &Value, op: Op) -> Result<(), Complaint> {
     if value.is_null() {

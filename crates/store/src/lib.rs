@@ -4,12 +4,26 @@
 //! validates nothing else: records come from `Catalog::prepare`. Built from the schemas alone; knows no entity by name.
 //!
 //! Every store works on its own thread or connection: nothing here runs on a worker.
+//!
+//! - [`embedded`]: a SQLite file (`database=embedded`)
+//! - [`declarative`]: rows in memory, replaced as a whole (`database=off`)
+//! - `layout`: what the schemas say about keys and references, compiled once
+//! - `transact`: the rules of writing, the same for every store
+
+pub mod declarative;
+pub mod embedded;
+mod layout;
+#[cfg(test)]
+mod suite;
+mod transact;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use portcullis_schema::{ApiError, Record, Schema};
+pub use portcullis_schema::Record;
+use portcullis_schema::{ApiError, Schema};
 use serde_json::Value;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -60,7 +74,8 @@ pub enum Operation {
     Upsert(Arc<Schema>, Record),
     /// Removes a row and what cascades from it; refused when a restricting row references it. An absent row is fine.
     Delete(Arc<Schema>, Uuid),
-    /// Removes every row of every entity (`POST /config` with database=off replaces everything).
+    /// Removes every row of every entity (`POST /config` with database=off replaces everything). Not listed row by row:
+    /// see [`Applied::reload`].
     Clear,
 }
 
@@ -85,6 +100,16 @@ pub struct Applied {
     /// Grows with each committed change set of this store.
     pub version: u64,
     pub changes: Vec<Change>,
+    /// Everything was replaced, or another process wrote: `changes` lists nothing, subscribers read all rows anew.
+    pub reload: bool,
+}
+
+/// Milliseconds since the epoch: what times to live are measured with.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The system's own clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +128,8 @@ pub type ChangeFeed = broadcast::Receiver<Arc<Applied>>;
 pub trait Store: Send + Sync {
     fn get<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
     /// At most `size` rows after the row with id `after`.
-    fn page<'a>(
-        &'a self,
-        of: &'a Arc<Schema>,
-        after: Option<Uuid>,
-        size: usize,
-        filter: Filter,
-    ) -> BoxFuture<'a, Result<Page, StoreError>>;
+    fn page<'a>(&'a self, of: &'a Arc<Schema>, after: Option<Uuid>, size: usize, filter: Filter)
+    -> BoxFuture<'a, Result<Page, StoreError>>;
     /// One transaction, all or nothing.
     fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
     fn changes(&self) -> ChangeFeed;
@@ -119,11 +139,18 @@ pub trait Store: Send + Sync {
     fn writable(&self) -> bool;
     /// 32 hex digits that change with the configuration, where the store keeps one (database=off).
     fn configuration_hash(&self) -> Option<String>;
-    /// Rows of `tags`: (entity name, id, tag), for one tag or all, in a stable order.
+    /// Rows of `tags`: (entity name, id, tag), for one tag or all, by id and, within a row, as the record lists them.
     fn tagged<'a>(
         &'a self,
         tag: Option<&'a str>,
         after: Option<(Uuid, String)>,
         size: usize,
     ) -> BoxFuture<'a, Result<Vec<(String, Uuid, String)>, StoreError>>;
+}
+
+impl Filter {
+    /// The same without tags.
+    fn untagged(&self) -> Self {
+        Self { parent: self.parent.clone(), tags: None }
+    }
 }

@@ -89,7 +89,7 @@ pub struct RequestHead {
     pub framing: Framing,
     /// The client lets the connection stay open after this exchange.
     pub keep_alive: bool,
-    /// `Connection: upgrade` with an `Upgrade` header and no body.
+    /// An HTTP/1.1 request without a body that has an `Upgrade` header. Like nginx and Kong, no `Connection` token is asked for.
     pub upgrade: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -113,6 +113,28 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
+    /// Empties the head and keeps its buffers.
+    pub fn clear(&mut self) {
+        self.headers.clear();
+        self.version = Version::Http11;
+        self.method = Method::Get;
+        self.method_text = 0..0;
+        self.target = 0..0;
+        self.authority = None;
+        self.framing = Framing::None;
+        self.keep_alive = true;
+        self.upgrade = false;
+        self.expects_continue = false;
+    }
+
+    /// A head made of its parts, without headers: `target` is `/path?query`.
+    pub fn of(method: &str, target: &str) -> Self {
+        let mut head = Self { method: Method::of(method.as_bytes()), ..Self::default() };
+        head.method_text = head.headers.push_raw(method.as_bytes());
+        head.target = head.headers.push_raw(target.as_bytes());
+        head
+    }
+
     pub fn method_text(&self) -> &[u8] {
         self.headers.raw(self.method_text.clone())
     }
@@ -143,4 +165,86 @@ pub struct ResponseHead {
     pub headers: Headers,
     /// How the body that follows is framed, as the upstream said or as the gateway's own answer has it.
     pub framing: Framing,
+}
+
+impl ResponseHead {
+    /// A head without header lines.
+    pub fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// Empties the head and keeps its buffers.
+    pub fn clear(&mut self) {
+        self.status = 0;
+        self.headers.clear();
+        self.framing = Framing::None;
+    }
+
+    /// The reason phrase as the upstream sent it, or the usual one of the status.
+    pub fn reason(&self) -> &[u8] {
+        self.headers.reason(self.status).unwrap_or_else(|| reason_of(self.status).as_bytes())
+    }
+}
+
+/// The usual reason phrase of a status, as nginx has it; empty for unknown ones.
+pub fn reason_of(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Time-out",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Large",
+        415 => "Unsupported Media Type",
+        416 => "Requested Range Not Satisfiable",
+        417 => "Expectation Failed",
+        418 => "I'm a teapot",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Entity",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Temporarily Unavailable",
+        504 => "Gateway Time-out",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        511 => "Network Authentication Required",
+        _ => "",
+    }
 }

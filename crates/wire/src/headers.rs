@@ -108,6 +108,8 @@ pub struct Line {
 pub struct Headers {
     bytes: Vec<u8>,
     lines: Vec<Line>,
+    /// The reason phrase that came with a status, in the same buffer.
+    reason: Option<(u16, Range<usize>)>,
 }
 
 impl Headers {
@@ -115,6 +117,17 @@ impl Headers {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.lines.clear();
+        self.reason = None;
+    }
+
+    /// Notes where the buffer holds the reason phrase that came with this status.
+    pub(crate) fn set_reason(&mut self, status: u16, place: Range<usize>) {
+        self.reason = Some((status, place));
+    }
+
+    /// The reason phrase that came with this status, if one did.
+    pub(crate) fn reason(&self, status: u16) -> Option<&[u8]> {
+        self.reason.as_ref().filter(|(with, _)| *with == status).map(|(_, place)| &self.bytes[place.clone()])
     }
 
     /// Adds bytes that are no header line (a request line) ahead of the lines; answers where they stand.
@@ -126,7 +139,19 @@ impl Headers {
 
     /// Registers a line that already stands in the buffer.
     pub(crate) fn push_line(&mut self, line: Range<usize>, name_len: usize, value: Range<usize>) {
-        let known = Known::of(&self.bytes[line.start..line.start + name_len]);
+        let known = self.known_at(line.start, name_len);
+        self.push_known_line(line, name_len, value, known);
+    }
+
+    /// Tells apart the name that stands in the buffer at `start`.
+    #[inline]
+    pub(crate) fn known_at(&self, start: usize, name_len: usize) -> Known {
+        Known::of(&self.bytes[start..start + name_len])
+    }
+
+    /// Registers a line that already stands in the buffer and whose name is told apart already.
+    #[inline]
+    pub(crate) fn push_known_line(&mut self, line: Range<usize>, name_len: usize, value: Range<usize>, known: Known) {
         self.lines.push(Line {
             start: line.start as u32,
             end: line.end as u32,
@@ -139,6 +164,16 @@ impl Headers {
 
     pub(crate) fn raw(&self, range: Range<usize>) -> &[u8] {
         &self.bytes[range]
+    }
+
+    /// Bytes the buffer can hold without growing.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Bytes in the buffer, those of removed lines included.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     pub fn len(&self) -> usize {
@@ -241,6 +276,11 @@ impl Headers {
             let name = &bytes[start..start + line.name_len as usize];
             keep(name, &bytes[line.value_start as usize..line.value_end as usize])
         });
+    }
+
+    /// Keeps the lines for which `keep` says so, by what is known of them.
+    pub(crate) fn retain_lines(&mut self, keep: impl FnMut(&Line) -> bool) {
+        self.lines.retain(keep);
     }
 
     /// Writes the lines for which `keep` says so, each with its CRLF. Neighbours in the buffer go in one copy.

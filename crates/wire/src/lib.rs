@@ -5,9 +5,35 @@
 //!
 //! - [`headers`]: header lines kept as they came, with edits
 //! - [`head`]: request and response heads, how a body is framed
+//! - [`parse`]: the core without I/O: heads, chunked bodies, what is refused
+//! - [`serve`]: what the gateway is for the wire
+//! - [`downstream`]: the client's side of an exchange
+//! - [`upstream`]: pools, sending a request, the response that comes back
+//! - [`listener`]: where clients connect, and what becomes of a connection until its first request
+//! - [`tls`]: certificates and settings of both sides
+//! - [`worker`]: settings, recycled buffers and coarse deadlines of one thread
 
+mod body;
+mod buffer;
+pub mod downstream;
+pub mod errors;
+mod h1;
+mod h2;
 pub mod head;
 pub mod headers;
+pub mod listener;
+pub mod parse;
+pub mod serve;
+mod socket;
+pub mod tls;
+mod tunnel;
+pub mod upstream;
+pub mod worker;
 
+pub use downstream::Downstream;
+pub use errors::{BodyError, ClientGone, RelayError, UpstreamError, UpstreamErrorKind};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Version};
 pub use headers::Headers;
+pub use serve::{BodyFilter, Peer, Refusal, Service, TlsPeer};
+pub use upstream::{Moments, PoolSettings, Pools, RequestBody, Target, Timeouts, UpstreamResponse, UpstreamTls};
+pub use worker::{Settings, Worker};

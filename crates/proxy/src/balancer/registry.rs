@@ -134,6 +134,10 @@ impl Upstreams {
         self.table.by_id.get(&id).map(|(_, balancer)| balancer)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Balancer>> {
+        self.table.by_id.values().map(|(_, balancer)| balancer)
+    }
+
     pub fn len(&self) -> usize {
         self.table.by_id.len()
     }

@@ -7,13 +7,14 @@ use crate::router::Route;
 
 /// The answer for a request that came over the wrong protocol; none lets it pass.
 pub fn protocol(request: &Request, route: &Route) -> Option<Answer> {
-    if route.grpc_only {
+    let protocols = route.protocols;
+    if protocols.grpc() || protocols.grpcs() {
         return grpc(request, route);
     }
-    if !route.https_only || request.client.forwarded_https {
+    if protocols.http() || request.client.forwarded_https {
         return None;
     }
-    let status = route.https_redirect_status;
+    let status = route.entity.https_redirect_status_code;
     if status == 426 {
         let answer = Answer::error(426, "Please use HTTPS protocol");
         return Some(answer.header("Connection", "Upgrade").header("Upgrade", "TLS/1.2, HTTP/1.1"));
@@ -39,7 +40,7 @@ fn grpc(request: &Request, route: &Route) -> Option<Answer> {
         let answer = Answer::error(426, "Please use HTTP2 protocol");
         return Some(answer.header("Connection", "Upgrade").header("Upgrade", "HTTP/2"));
     }
-    if route.https_only && !request.client.forwarded_https {
+    if !route.protocols.grpc() && !request.client.forwarded_https {
         let answer = Answer::empty(200).header("Content-Type", "application/grpc");
         return Some(answer.header("grpc-status", "1").header("grpc-message", "gRPC request matched gRPCs route"));
     }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use portcullis_plugin::{Answer, Phases, Request, Response, ResponseHead, Source, Try, TryState};
 use portcullis_wire::headers::Known;
 use portcullis_wire::{BodyFilter, Downstream, Framing, Moments, RequestBody, Target, Timeouts, UpstreamError, UpstreamErrorKind};
+use smallvec::SmallVec;
 use tracing::{error, warn};
+use uuid::Uuid;
 
 use super::upstream_head::{self, BodyHeaders, Hop, put_number};
-use super::{End, Resolved, Trace, respond};
-use crate::balancer::{Balancer, BalancerError, HashInput, Outcome, TargetId};
+use super::{End, Resolved, Routed, Trace, respond};
+use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
 use crate::snapshot::builder::host_with_port;
@@ -22,17 +24,20 @@ use crate::snapshot::{ServiceRow, Snapshot};
 struct Place {
     address: SocketAddr,
     /// Name for SNI and, with the port, for the Host header.
-    host: Box<str>,
+    host: Arc<str>,
     port: u16,
-    target: Option<TargetId>,
+    /// The balancer's peer; counts as a connection of it while held.
+    picked: Option<Picked>,
 }
 
 /// Where tries come from.
 enum Targets {
     /// An upstream entity's balancer.
-    Balancer(Arc<Balancer>),
-    /// The addresses of a host name, or the one address given.
-    Addresses { host: Box<str>, addresses: Resolution, start: usize },
+    Balancer(Arc<Balancer>, HashKey),
+    /// The one address given.
+    Address(SocketAddr, Arc<str>),
+    /// The addresses of a host name, in turn.
+    Name { host: Arc<str>, addresses: Resolution, turn: usize },
 }
 
 impl Worker {
@@ -42,13 +47,13 @@ impl Worker {
         snapshot: &Snapshot,
         service: &ServiceRow,
         request: &mut Request,
-        stripped: &[u8],
+        routed: &Routed<'_>,
         down: &mut Downstream,
         trace: &mut Trace,
         resolved: &Resolved<'_>,
     ) -> Result<ResponseHead, End> {
         let body = self.take_small_body(request, down).await?;
-        let source = self.source(snapshot, request).await?;
+        let targets = self.targets(snapshot, service, request, routed).await?;
         trace.balanced = Some(Instant::now());
         let entity = &service.entity;
         let timeouts = Timeouts {
@@ -58,18 +63,18 @@ impl Worker {
         };
         let idempotent = request.head.method.may_be_retried(request.head.method_text());
         let attempts = usize::from(entity.retries.unwrap_or(5)) + 1;
-        let mut tried: Vec<TargetId> = Vec::new();
+        let mut tried: SmallVec<[PeerId; 4]> = SmallVec::new();
         let mut head = self.take_buffer();
         for attempt in 0..attempts {
             let begun = Instant::now();
-            let place = match self.place(&source, &tried, attempt, request).await {
+            let place = match self.place(&targets, &tried, attempt, request) {
                 Ok(place) => place,
                 Err(end) if attempt == 0 => return Err(end),
                 // The balancer has nobody left: the last failure is the answer.
                 Err(_) => break,
             };
             trace.proxied = true;
-            self.write_head(&mut head, service, request, stripped, &place, &body);
+            self.write_head(&mut head, service, request, routed.stripped, &place, &body);
             let target = Target { address: place.address, tls: if request.upstream.https { service.tls.as_ref() } else { None } };
             let sent_body = match &body {
                 Body::Empty => RequestBody::Empty,
@@ -77,16 +82,19 @@ impl Worker {
                 Body::Stream => RequestBody::Stream,
             };
             let mut moments = Moments::default();
-            let sent = self
-                .pools
-                .send(&target, &place.host, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments)
-                .await;
+            let sent =
+                self.pools.send(&target, &place.host, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
             match sent {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
                     self.record(trace, &place, begun, None, response.status);
-                    if let (Targets::Balancer(balancer), Some(id)) = (&source, &place.target) {
-                        balancer.report(id, Outcome::Answered { status: response.status, took: begun.elapsed() });
+                    if let (Targets::Balancer(balancer, key), Some(picked)) = (&targets, &place.picked) {
+                        balancer.report(&picked.peer, Outcome::Status(response.status));
+                        let now = Instant::now();
+                        balancer.observe(&picked.peer, now.saturating_duration_since(begun), now);
+                        if let Some(cookie) = &key.set_cookie {
+                            request.response_headers.append("Set-Cookie", cookie.as_bytes());
+                        }
                     }
                     self.give_buffer(mem::take(&mut head));
                     return self.relay(request, down, trace, resolved, response, up).await;
@@ -98,12 +106,12 @@ impl Worker {
                     };
                     let last = attempt + 1 == attempts || !failure.may_retry;
                     self.record(trace, &place, begun, Some(if last { TryState::Failed } else { TryState::Next }), status);
-                    self.report_failure(&source, &place, &failure, last);
+                    report_failure(&targets, &place, &failure, last);
                     warn!(upstream = %place.address, host = %place.host, reason = ?failure.kind, last, "upstream failed");
                     if last {
                         return Err(End::Low(status));
                     }
-                    tried.extend(place.target);
+                    tried.extend(place.picked.as_ref().map(|picked| picked.peer.id));
                 }
             }
         }
@@ -122,8 +130,8 @@ impl Worker {
     ) -> Result<ResponseHead, End> {
         self.add_proxied_headers(&mut response.headers, request, trace);
         let switching = response.status == 101;
-        let buffered = !switching
-            && (request.upstream.buffer_response || resolved.iter().any(|bound| bound.entry.phases.has(Phases::RESPONSE)));
+        let buffered =
+            !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| bound.entry.phases.has(Phases::RESPONSE)));
         let mut body = Vec::new();
         if buffered {
             let limit = self.gateway.settings.max_buffered_response;
@@ -182,7 +190,7 @@ impl Worker {
         out.clear();
         let upstream = &request.upstream;
         let made;
-        let own_host = place.target.is_none() && *upstream.host == *service.entity.host && upstream.port == service.port;
+        let own_host = place.picked.is_none() && *upstream.host == *service.entity.host && upstream.port == service.port;
         let kept = || request.route.as_ref().filter(|route| route.preserve_host).and(request.head.headers.known(Known::Host));
         let host: &[u8] = match upstream.host_header.as_deref().or_else(kept) {
             Some(host) => host,
@@ -203,36 +211,53 @@ impl Worker {
     }
 
     /// Where tries for the request's host come from: an upstream entity of that name, the address itself, or DNS.
-    async fn source(&self, snapshot: &Snapshot, request: &Request) -> Result<Targets, End> {
-        let host = &request.upstream.host;
-        if let Some(balancer) = snapshot.upstreams.by_name(host) {
-            return Ok(Targets::Balancer(balancer));
+    async fn targets(&self, snapshot: &Snapshot, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
+        let upstream = &request.upstream;
+        let own = upstream.port == service.port && *upstream.host == *service.entity.host;
+        if own && let Some(address) = service.address {
+            return Ok(Targets::Address(address, service.host.clone()));
         }
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = match bare.parse::<IpAddr>() {
-            Ok(ip) => Resolution::address(ip),
-            Err(_) => match self.gateway.dns.cached(host) {
-                Some(answer) => answer,
-                None => self.gateway.dns.resolve(host).await,
-            }
-            .map_err(|error| End::from(dns_answer(host, &error)))?,
+        if let Some(balancer) = snapshot.upstreams.get(&upstream.host) {
+            let mut text = [0u8; 48];
+            let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
+            let input = HashInput {
+                consumer: consumer.or_else(|| request.credential.as_ref().map(|credential| credential.id)),
+                client_address: std::str::from_utf8(ip_text(&mut text, request.client.forwarded_ip)).unwrap_or_default(),
+                headers: &request.head.headers,
+                path: routed.path,
+                query: upstream.query.as_deref(),
+                captures: routed.captures,
+            };
+            let key = balancer.key(&input, Uuid::new_v4);
+            return Ok(Targets::Balancer(balancer.clone(), key));
+        }
+        let host: Arc<str> = if own { service.host.clone() } else { Arc::from(&*upstream.host) };
+        if let Some(ip) = crate::dns::literal(&host) {
+            return Ok(Targets::Address(SocketAddr::new(ip, upstream.port), host));
+        }
+        let known = match self.gateway.dns.cached(&host) {
+            Some(known) => known,
+            None => self.gateway.dns.resolve(&host).await,
         };
-        Ok(Targets::Addresses { host: host.clone(), addresses, start: self.random() as usize })
+        let addresses = known.map_err(|error| End::from(dns_answer(&host, &error)))?;
+        Ok(Targets::Name { host, addresses, turn: self.random() as usize >> 8 })
     }
 
-    async fn place(&self, source: &Targets, tried: &[TargetId], attempt: usize, request: &Request) -> Result<Place, End> {
-        match source {
-            Targets::Addresses { host, addresses, start } => {
-                let (ip, port) = addresses.nth(start.wrapping_add(attempt));
-                let port = port.unwrap_or(request.upstream.port);
-                Ok(Place { address: SocketAddr::new(ip, port), host: host.clone(), port, target: None })
+    fn place(&self, targets: &Targets, tried: &[PeerId], attempt: usize, request: &Request) -> Result<Place, End> {
+        match targets {
+            Targets::Address(address, host) => Ok(Place { address: *address, host: host.clone(), port: address.port(), picked: None }),
+            Targets::Name { host, addresses, turn } => {
+                let found = addresses.pick(turn.wrapping_add(attempt));
+                let port = found.port.filter(|port| *port != 0).unwrap_or(request.upstream.port);
+                Ok(Place { address: SocketAddr::new(found.ip, port), host: host.clone(), port, picked: None })
             }
-            Targets::Balancer(balancer) => {
-                let picked = balancer.pick(tried, &HashInput::of(request)).await.map_err(|error| match error {
-                    BalancerError::NoPeer => End::from(Answer::error(503, "failure to get a peer from the ring-balancer")),
-                    BalancerError::Dns(error) => dns_answer(&request.upstream.host, &error).into(),
+            Targets::Balancer(balancer, key) => {
+                let picked = balancer.pick(tried, key, Instant::now()).map_err(|error| {
+                    warn!(upstream = balancer.name(), %error, "no target");
+                    End::from(Answer::error(error.status(), error.to_string()))
                 })?;
-                Ok(Place { address: picked.address, host: picked.host, port: picked.port, target: Some(picked.id) })
+                let address = picked.peer.address();
+                Ok(Place { address, host: picked.host.clone(), port: address.port(), picked: Some(picked) })
             }
         }
     }
@@ -254,16 +279,18 @@ impl Worker {
             code: state.map(|_| code),
         });
     }
+}
 
-    fn report_failure(&self, source: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
-        let (Targets::Balancer(balancer), Some(id)) = (source, &place.target) else { return };
-        let outcome = match failure.kind {
-            UpstreamErrorKind::ReadTimeout | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout => Outcome::TimedOut { last },
-            UpstreamErrorKind::ClientGone | UpstreamErrorKind::ClientBody(_) => return,
-            _ => Outcome::Refused { last },
-        };
-        balancer.report(id, outcome);
-    }
+/// Tells the balancer of a failed try. Kong does not count the last one when no connection came about.
+fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
+    let (Targets::Balancer(balancer, _), Some(picked)) = (targets, &place.picked) else { return };
+    let outcome = match failure.kind {
+        UpstreamErrorKind::ReadTimeout | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout => Outcome::TimedOut,
+        UpstreamErrorKind::ClientGone | UpstreamErrorKind::ClientBody(_) => return,
+        _ if last => return,
+        _ => Outcome::ConnectFailed,
+    };
+    balancer.report(&picked.peer, outcome);
 }
 
 /// The request's body on its way.
@@ -303,7 +330,8 @@ fn status_of(failure: &UpstreamError) -> Result<u16, End> {
 
 fn dns_answer(host: &str, error: &DnsError) -> Answer {
     warn!(host, %error, "name resolution failed");
-    if error.is_name_error() { Answer::error(503, "name resolution failed") } else { Answer::error(500, error.to_string()) }
+    let (status, message) = error.answer();
+    Answer::error(status, message.to_owned())
 }
 
 fn milliseconds(setting: Option<u64>) -> Duration {
@@ -314,22 +342,26 @@ fn milliseconds(setting: Option<u64>) -> Duration {
 fn ip_text(buffer: &mut [u8; 48], ip: Option<IpAddr>) -> &[u8] {
     use std::io::Write;
     let Some(ip) = ip else { return b"unix:" };
+    let capacity = buffer.len();
     let mut rest = &mut buffer[..];
     match ip {
         IpAddr::V4(v4) => {
-            let mut out = Vec::with_capacity(16);
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
+            let mut digits: SmallVec<[u8; 16]> = SmallVec::new();
+            for octet in v4.octets() {
+                if octet >= 100 {
+                    digits.push(b'0' + octet / 100);
                 }
-                put_number(&mut out, octet.into());
+                if octet >= 10 {
+                    digits.push(b'0' + octet / 10 % 10);
+                }
+                digits.extend([b'0' + octet % 10, b'.']);
             }
-            let _ = rest.write_all(&out);
+            digits.pop();
+            let _ = rest.write_all(&digits);
         }
-        IpAddr::V6(v6) => {
-            let _ = write!(rest, "{v6}");
-        }
+        // The longest text of an IPv6 address is 45 bytes: it fits.
+        IpAddr::V6(v6) => _ = write!(rest, "{v6}"),
     }
     let left = rest.len();
-    &buffer[..48 - left]
+    &buffer[..capacity - left]
 }

@@ -23,14 +23,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use portcullis_plugin::{Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Step, Try, Upstream};
+use portcullis_wire::headers::Known;
 use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
 use smallvec::SmallVec;
 use tracing::error;
 
 use crate::gateway::{Current, Worker};
 use crate::plan::{Bound, Plan};
-use crate::router::path;
-use crate::router::{Match, Query};
+use crate::router::{Captures, Match, Query, Route, path};
+use crate::snapshot::{ServiceRow, Snapshot};
 
 /// What happened to a request, gathered as it goes.
 #[derive(Default)]
@@ -128,58 +129,30 @@ impl Worker {
         if global.has(Phases::REWRITE) {
             rewrite(global, request).await?;
         }
-        request.upstream.query = request.head.query().map(<[u8]>::to_vec);
-        let normalised = path::normalise(request.head.path()).map_err(|problem| match problem {
-            path::Problem::NotUtf8 => End::from(Answer::error(404, NO_ROUTE)),
-            path::Problem::Refused => End::Low(400),
-        });
-        let found = normalised.map(|path| {
-            let matched = snapshot.router.find(&Query {
-                method: request.head.method_text(),
-                path: &path,
-                host: request.head.headers.known(portcullis_wire::headers::Known::Host).unwrap_or_default(),
-                https: request.client.forwarded_https,
-                sni: request.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
-                port: request.client.listen_port,
-                headers: &request.head.headers,
-            });
-            matched.map(|matched| (matched, path.into_owned()))
-        });
-        let (matched, path) = match found {
-            Ok(Some(found)) => found,
-            not_found => {
-                collect(global, request, 0, resolved);
-                return Err(not_found.err().unwrap_or_else(|| Answer::error(404, NO_ROUTE).into()));
-            }
+        let target = request.head.target().to_vec();
+        let (raw_path, query) = path::split_target(&target);
+        request.upstream.query = query.map(<[u8]>::to_vec);
+        let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
+        let Some(matched) = find(snapshot, request, &path) else {
+            // No plan applies; global instances still see the answer.
+            collect(global, request, 0, resolved);
+            return Err(Answer::error(404, "no Route matched with those values").into());
         };
-        let service = matched.route.service.and_then(|id| snapshot.service(&id));
-        self.adopt(request, &matched, service, &path);
-        let plan = snapshot.plugins.plan(Some(matched.route.id), matched.route.service);
-        if let Some(answer) = enforce::protocol(request, &matched.route) {
-            // As without a route: no plugin of the plan has been asked yet, only global ones see the answer.
+        let route = matched.route;
+        let service = route.service.and_then(|id| snapshot.service(&id));
+        let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
+        let routed = Routed { path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
+        adopt(request, route, service, &routed, matched.prefix_len);
+        if let Some(answer) = enforce::protocol(request, route) {
             collect(global, request, 0, resolved);
             return Err(answer.into());
         }
+        let plan = snapshot.plugins.plan(Some(route.id), route.service);
         self.access(plan, request, down, resolved).await?;
         let Some(service) = service else {
             return Err(Answer::error(503, "no Service found with those values").into());
         };
-        let stripped = matched.stripped(&path);
-        self.forward(snapshot, service, request, stripped, down, trace, resolved).await
-    }
-
-    /// Route and service become the request's; what goes upstream by default follows from them.
-    fn adopt(&self, request: &mut Request, matched: &Match, service: Option<&crate::snapshot::ServiceRow>, path: &[u8]) {
-        request.route = Some(matched.route.entity.clone());
-        request.captures = matched.captures.clone();
-        let Some(row) = service else { return };
-        let upstream = &mut request.upstream;
-        upstream.https = row.https;
-        upstream.host = row.entity.host.as_str().into();
-        upstream.port = row.port;
-        let joined = path::join(row.entity.path.as_deref(), path, matched.stripped_length());
-        upstream.path = path::escape(joined);
-        request.service = Some(row.entity.clone());
+        self.forward(snapshot, service, request, &routed, down, trace, resolved).await
     }
 
     /// Runs `access` of the plan's plugins in order; the first that answers ends the request.
@@ -274,7 +247,46 @@ impl Worker {
     }
 }
 
-const NO_ROUTE: &str = "no Route matched with those values";
+/// What routing found out about a request's path.
+pub(crate) struct Routed<'a> {
+    /// In normal form.
+    pub path: &'a [u8],
+    /// The front that was cut off; empty when nothing was.
+    pub stripped: &'a [u8],
+    pub captures: Option<&'a Captures>,
+}
+
+fn captures_of(captures: &Captures) -> portcullis_plugin::Captures {
+    let named = captures.groups.iter().filter_map(|group| Some((group.name.clone()?, group.value.clone()?)));
+    portcullis_plugin::Captures { numbered: captures.groups.iter().map(|group| group.value.clone()).collect(), named: named.collect() }
+}
+
+fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8]) -> Option<Match<'s>> {
+    let headers = &request.head.headers;
+    snapshot.router.find(&Query {
+        method: request.head.method_text(),
+        path,
+        host: headers.known(Known::Host).unwrap_or_default(),
+        https: request.client.forwarded_https,
+        sni: request.client.peer.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+        port: request.client.listen_port,
+        headers,
+    })
+}
+
+/// Route and service become the request's; what goes upstream by default follows from them.
+fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, routed: &Routed<'_>, matched: Option<usize>) {
+    request.route = Some(route.entity.clone());
+    request.captures = routed.captures.map(|captures| Box::new(captures_of(captures)));
+    let upstream = &mut request.upstream;
+    let service_path = service.and_then(|row| row.entity.path.as_deref());
+    path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
+    let Some(row) = service else { return };
+    upstream.https = row.https;
+    upstream.host = row.entity.host.as_str().into();
+    upstream.port = row.port;
+    request.service = Some(row.entity.clone());
+}
 
 async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
     for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.entry.phases.has(Phases::REWRITE)) {
@@ -330,8 +342,9 @@ fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down:
         trusted,
         https,
         forwarded_https: if trusted { client::forwarded_https(headers).unwrap_or(https) } else { https },
+        listen_ip: peer.local.map(|local| local.ip()),
         listen_port: client::mapped_port(settings, peer.local.map_or(0, |local| local.port())),
-        tls: peer.tls.clone(),
+        peer: peer.clone(),
         connection: peer.connection_id,
         connection_requests: down.requests_on_connection(),
     }

@@ -138,8 +138,9 @@ impl Worker {
         };
         content_type("text/html; charset=UTF-8");
         let product = &self.gateway.settings.product;
-        let page =
-            format!("<html>\r\n<head><title>{page}</title></head>\r\n<body>\r\n<center><h1>{page}</h1></center>\r\n<hr><center>{product}</center>\r\n</body>\r\n</html>\r\n");
+        let page = format!(
+            "<html>\r\n<head><title>{page}</title></head>\r\n<body>\r\n<center><h1>{page}</h1></center>\r\n<hr><center>{product}</center>\r\n</body>\r\n</html>\r\n"
+        );
         page.into_bytes()
     }
 

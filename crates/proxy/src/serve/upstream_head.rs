@@ -78,7 +78,11 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
         _ => !(named && named_by_connection(headers, headers.name(line))),
     });
 
-    out.extend_from_slice(if websocket { b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n" } else { b"Connection: keep-alive\r\n" });
+    out.extend_from_slice(if websocket {
+        b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    } else {
+        b"Connection: keep-alive\r\n"
+    });
     if trailers {
         out.extend_from_slice(b"TE: trailers\r\n");
     }

@@ -1,6 +1,6 @@
 //! Makes snapshots: from a whole store at the start, then change by change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::{ById, ByUsername, Certificates, Credentials, ServiceRow, Snapshot};
-use crate::balancer::Upstreams;
+use crate::balancer::{Registry, Upstreams};
 use crate::plan::{Bound, PluginSet};
 use crate::router::{self, Router};
 
@@ -31,18 +31,28 @@ pub struct Builder {
     work: Snapshot,
     entries: &'static [Entry],
     env: Env,
+    registry: Arc<Registry>,
     /// Every route, also those of disabled services.
-    routes: HashMap<Uuid, Arc<Route>>,
+    routes: HashMap<Uuid, Arc<router::Route>>,
     instances: HashMap<Uuid, (Instance, &'static Entry)>,
+    upstreams: HashMap<Uuid, Balanced>,
+    loading: bool,
+}
+
+/// An upstream and its targets, in whatever order they come.
+#[derive(Default)]
+struct Balanced {
+    entity: Option<Arc<Upstream>>,
+    targets: BTreeMap<Uuid, Arc<Target>>,
 }
 
 impl Builder {
-    pub fn new(entries: &'static [Entry], env: Env, upstreams: Upstreams, certificates: Certificates, workspace: Uuid) -> Self {
+    pub fn new(entries: &'static [Entry], env: Env, registry: Arc<Registry>, certificates: Certificates, workspace: Uuid) -> Self {
         let credentials = entries.iter().flat_map(|entry| entry.indexes).map(|index| Credentials::new(*index)).collect();
         let work = Snapshot {
             router: Router::default(),
             plugins: PluginSet::default(),
-            upstreams,
+            upstreams: Upstreams::new(registry.clone()),
             certificates,
             workspace,
             services: Default::default(),
@@ -50,7 +60,7 @@ impl Builder {
             usernames: Default::default(),
             credentials,
         };
-        Self { work, entries, env, routes: HashMap::new(), instances: HashMap::new() }
+        Self { work, entries, env, registry, routes: HashMap::new(), instances: HashMap::new(), upstreams: HashMap::new(), loading: false }
     }
 
     /// A snapshot of the working copy.
@@ -60,13 +70,9 @@ impl Builder {
 
     /// Forgets everything and reads the whole store.
     pub async fn load(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
-        let mut fresh = Self::new(
-            self.entries,
-            self.env.clone(),
-            self.work.upstreams.emptied(),
-            self.work.certificates.emptied(),
-            self.work.workspace,
-        );
+        let mut fresh =
+            Self::new(self.entries, self.env.clone(), self.registry.clone(), self.work.certificates.emptied(), self.work.workspace);
+        fresh.loading = true;
         for schema in &catalog.entities {
             if !fresh.reads(&schema.name) {
                 continue;
@@ -85,6 +91,9 @@ impl Builder {
                 }
             }
         }
+        fresh.loading = false;
+        let upstreams: Vec<Uuid> = fresh.upstreams.keys().copied().collect();
+        upstreams.into_iter().for_each(|id| fresh.balance(id));
         *self = fresh;
         Ok(())
     }
@@ -108,14 +117,8 @@ impl Builder {
                 "routes" => self.route(change.id, new),
                 "consumers" => self.consumer(change.id, new),
                 "plugins" => self.plugin(change.id, new, &mut touched),
-                "upstreams" => match read::<Upstream>(new) {
-                    Some(upstream) => self.work.upstreams.set_upstream(upstream),
-                    None => self.work.upstreams.remove_upstream(change.id),
-                },
-                "targets" => match read::<Target>(new) {
-                    Some(target) => self.work.upstreams.set_target(target),
-                    None => self.work.upstreams.remove_target(change.id),
-                },
+                "upstreams" => self.upstream(change.id, new),
+                "targets" => self.target(change.id, old, new),
                 "certificates" => self.work.certificates.certificate(change.id, new),
                 "snis" => self.work.certificates.sni(change.id, old, new),
                 name => {
@@ -126,7 +129,7 @@ impl Builder {
             }
         }
         let routes = &self.routes;
-        self.work.plugins.replan(&touched, |route| routes.get(&route).and_then(|route| service_of(route)));
+        self.work.plugins.replan(&touched, |route| routes.get(&route).and_then(|route| route.service));
     }
 
     fn service(&mut self, id: Uuid, new: Option<&Record>) {
@@ -139,40 +142,69 @@ impl Builder {
         let row = service_row(service, &self.work.certificates);
         self.work.services.insert(ById(id, Arc::new(row)));
         if enabled != was_enabled {
-            let routes: Vec<Arc<Route>> = self.routes.values().filter(|route| service_of(route) == Some(id)).cloned().collect();
+            let routes: Vec<Arc<router::Route>> = self.routes.values().filter(|route| route.service == Some(id)).cloned().collect();
             routes.into_iter().for_each(|route| self.place(route));
         }
     }
 
     fn route(&mut self, id: Uuid, new: Option<&Record>) {
-        let before = self.routes.get(&id).and_then(|route| service_of(route));
-        let Some(route) = read::<Route>(new).map(Arc::new) else {
-            self.routes.remove(&id);
-            self.work.router.remove(id);
-            self.work.plugins.route_moved(id, None);
-            return;
-        };
-        let after = service_of(&route);
-        self.routes.insert(id, route.clone());
-        self.place(route);
+        let before = self.routes.remove(&id).and_then(|route| route.service);
+        let compiled = read::<Route>(new).and_then(|route| {
+            router::Route::compile(Arc::new(route)).inspect_err(|problem| error!(route = %id, %problem, "route left out")).ok()
+        });
+        let after = compiled.as_ref().and_then(|route| route.service);
+        match compiled.map(Arc::new) {
+            Some(route) => {
+                self.routes.insert(id, route.clone());
+                self.place(route);
+            }
+            None => _ = self.work.router.remove(id),
+        }
         if before != after {
             self.work.plugins.route_moved(id, after);
         }
     }
 
-    /// Puts a route into the router, or takes it out while its service is disabled.
-    fn place(&mut self, route: Arc<Route>) {
-        let id = route.id;
-        let disabled =
-            service_of(&route).is_some_and(|service| self.work.services.get(&service).is_some_and(|row| !row.1.entity.enabled));
-        self.work.router.remove(id);
-        if disabled {
+    /// Puts a route into the router, or takes it out while its service is disabled. Routes for streams only have no place in
+    /// a router for HTTP.
+    fn place(&mut self, route: Arc<router::Route>) {
+        let disabled = route.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.1.entity.enabled));
+        if disabled || !route.protocols.any_http() {
+            self.work.router.remove(route.id);
+        } else {
+            self.work.router.insert(route);
+        }
+    }
+
+    fn upstream(&mut self, id: Uuid, new: Option<&Record>) {
+        let Some(upstream) = read::<Upstream>(new).map(Arc::new) else {
+            self.upstreams.remove(&id);
+            self.work.upstreams.remove(id);
+            return;
+        };
+        self.upstreams.entry(id).or_default().entity = Some(upstream);
+        self.balance(id);
+    }
+
+    fn target(&mut self, id: Uuid, old: Option<&Record>, new: Option<&Record>) {
+        if let Some(upstream) = old.and_then(upstream_of)
+            && let Some(balanced) = self.upstreams.get_mut(&upstream)
+        {
+            balanced.targets.remove(&id);
+            self.balance(upstream);
+        }
+        let (Some(upstream), Some(target)) = (new.and_then(upstream_of), read::<Target>(new)) else { return };
+        self.upstreams.entry(upstream).or_default().targets.insert(id, Arc::new(target));
+        self.balance(upstream);
+    }
+
+    /// Hands an upstream with all its targets to the balancers. While loading, that waits until everything is read.
+    fn balance(&mut self, id: Uuid) {
+        if self.loading {
             return;
         }
-        match router::Route::new(route) {
-            Ok(compiled) => self.work.router.insert(Arc::new(compiled)),
-            Err(problem) => error!(route = %id, %problem, "route left out"),
-        }
+        let Some(Balanced { entity: Some(upstream), targets }) = self.upstreams.get(&id) else { return };
+        self.work.upstreams.insert(upstream.clone(), targets.values().cloned().collect());
     }
 
     fn consumer(&mut self, id: Uuid, new: Option<&Record>) {
@@ -209,7 +241,7 @@ impl Builder {
             service: plugin.service.map(|of| of.id),
             consumer: plugin.consumer.map(|of| of.id),
         };
-        let handler = (entry.make)(plugin.config, &instance, &self.env).map_err(|error| {
+        let handler = (entry.make)(Value::Object(plugin.config), &instance, &self.env).map_err(|error| {
             warn!(plugin = entry.name, id = %id, %error, "plugin cannot run with its configuration: its requests are answered with 500");
             error.to_string()
         });
@@ -219,8 +251,8 @@ impl Builder {
     }
 }
 
-fn service_of(route: &Route) -> Option<Uuid> {
-    route.service.as_ref().map(|service| service.id)
+fn upstream_of(record: &Record) -> Option<Uuid> {
+    record.get("upstream")?.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
 }
 
 fn id_of(record: &Record) -> Option<Uuid> {
@@ -241,7 +273,7 @@ fn service_row(entity: Service, certificates: &Certificates) -> ServiceRow {
     let host = if matches!(address, Some(SocketAddr::V6(_))) { format!("[{bare}]") } else { entity.host.clone() };
     let host_header = host_with_port(&host, entity.port, https);
     let tls = https.then(|| certificates.upstream_tls(&entity));
-    ServiceRow { https, port: entity.port, address, tls, host_header, entity: Arc::new(entity) }
+    ServiceRow { https, port: entity.port, host: entity.host.as_str().into(), address, tls, host_header, entity: Arc::new(entity) }
 }
 
 /// `host:port`, without the port where it is the scheme's own (behaviour checklist 6.1, Host).

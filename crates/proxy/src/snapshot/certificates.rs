@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use portcullis_entities::services::Service;
 use portcullis_schema::Record;
-use portcullis_wire::tls::{self, CertifiedKey, UpstreamTls};
+use portcullis_wire::UpstreamTls;
+use portcullis_wire::tls::{self, CertifiedKey};
 use serde_json::Value;
 use tracing::error;
 use uuid::Uuid;

@@ -14,10 +14,12 @@ use std::sync::Arc;
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::services::Service;
 use portcullis_plugin::Credential;
-use portcullis_wire::tls::UpstreamTls;
+use portcullis_wire::UpstreamTls;
+use portcullis_wire::tls::CertifiedKey;
 use uuid::Uuid;
 
 use crate::balancer::Upstreams;
+use crate::gateway::Gateway;
 use crate::plan::PluginSet;
 use crate::router::Router;
 pub use certificates::Certificates;
@@ -29,6 +31,8 @@ pub struct ServiceRow {
     pub entity: Arc<Service>,
     pub https: bool,
     pub port: u16,
+    /// The host, shared with the tries that go there.
+    pub host: Arc<str>,
     /// The address, when `host` is one.
     pub address: Option<SocketAddr>,
     /// How TLS is spoken with it, for https.
@@ -37,8 +41,13 @@ pub struct ServiceRow {
     pub host_header: Box<[u8]>,
 }
 
-#[derive(Clone)]
 struct ById<T>(Uuid, Arc<T>);
+
+impl<T> Clone for ById<T> {
+    fn clone(&self) -> Self {
+        Self(self.0, self.1.clone())
+    }
+}
 
 impl<T> Keyed for ById<T> {
     type Key = Uuid;
@@ -93,5 +102,14 @@ impl Snapshot {
             return Vec::new();
         };
         credentials.of_consumer(consumer)
+    }
+}
+
+/// The certificates of whatever snapshot is served when a client comes.
+pub struct Serving(pub Arc<Gateway>);
+
+impl portcullis_wire::tls::Certificates for Serving {
+    fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        self.0.snapshot().certificates.find(sni)
     }
 }

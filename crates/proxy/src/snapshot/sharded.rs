@@ -59,7 +59,7 @@ impl<V: Keyed + Clone> Sharded<V> {
             self.shards = (0..SHARDS).map(|_| Arc::new(HashTable::new())).collect();
         }
         let hash = self.hasher.hash_one(value.key());
-        let hasher = self.hasher;
+        let hasher = &self.hasher;
         let shard = Arc::make_mut(&mut self.shards[Self::shard_of(hash)]);
         if let Some(old) = shard.find_mut(hash, |old| old.key() == value.key()) {
             return Some(std::mem::replace(old, value));

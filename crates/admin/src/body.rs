@@ -1,0 +1,106 @@
+//! Reads the body of a POST, PUT or PATCH: JSON, a form, or (for `/config`) YAML text.
+
+use axum::extract::{FromRequest, Multipart};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Number, Value};
+
+use crate::answer::{Answer, Refusal};
+use crate::call::{Body, Query};
+use crate::form;
+
+/// No request has more arguments than this, in the query or in a form.
+pub const MAX_ARGUMENTS: usize = 1000;
+
+/// The media type of a request without its parameters, in lower case.
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    (!media_type.is_empty()).then_some(media_type)
+}
+
+pub fn is_yaml(media_type: &str) -> bool {
+    matches!(media_type, "application/yaml" | "text/yaml")
+}
+
+/// Whether a body of this type can be read; YAML only where `yaml` says so.
+pub fn supported(media_type: &str, yaml: bool) -> bool {
+    matches!(media_type, "application/json" | "multipart/form-data" | "application/x-www-form-urlencoded") || (yaml && is_yaml(media_type))
+}
+
+pub fn unsupported() -> Answer {
+    Answer::page(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
+pub fn too_many_arguments() -> Refusal {
+    Refusal::message(StatusCode::BAD_REQUEST, "Too many arguments")
+}
+
+/// Takes a body apart. The type has been found to be [`supported`].
+pub async fn read(headers: &HeaderMap, media_type: Option<String>, raw: Bytes) -> Result<Body, Refusal> {
+    let body = Body { media_type, raw, ..Body::default() };
+    match body.media_type.as_deref() {
+        Some("application/json") => Ok(Body { fields: json_fields(&body.raw)?, ..body }),
+        Some("application/x-www-form-urlencoded") => {
+            let arguments = Query::parse(&String::from_utf8_lossy(&body.raw));
+            if arguments.len() > MAX_ARGUMENTS {
+                return Err(too_many_arguments());
+            }
+            let fields =
+                form::record(arguments.into_arguments().into_iter().map(|(name, value)| (name, Value::String(value.unwrap_or_default()))));
+            Ok(Body { fields, form: true, ..body })
+        }
+        Some("multipart/form-data") => Ok(Body { fields: form::record(parts(headers, body.raw.clone()).await?), form: true, ..body }),
+        _ => Ok(body),
+    }
+}
+
+fn json_fields(raw: &[u8]) -> Result<portcullis_schema::Record, Refusal> {
+    let cannot = || Refusal::message(StatusCode::BAD_REQUEST, "Cannot parse JSON body");
+    match serde_json::from_slice::<Value>(raw).map(plain_numbers) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        // To Kong a list is a table with numbers for names.
+        Ok(Value::Array(list)) => Ok(list.into_iter().enumerate().map(|(at, value)| ((at + 1).to_string(), value)).collect()),
+        _ => Err(cannot()),
+    }
+}
+
+/// `8.0e1` is the integer 80: JSON has one kind of number, and so has Kong.
+pub fn plain_numbers(value: Value) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT => Value::Number(Number::from(float as i64)),
+            _ => Value::Number(number),
+        },
+        Value::Array(list) => Value::Array(list.into_iter().map(plain_numbers).collect()),
+        Value::Object(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, plain_numbers(value))).collect()),
+        other => other,
+    }
+}
+
+async fn parts(headers: &HeaderMap, raw: Bytes) -> Result<Vec<(String, Value)>, Refusal> {
+    let cannot = || Refusal::message(StatusCode::BAD_REQUEST, "Cannot parse multipart body");
+    let mut request = axum::extract::Request::new(axum::body::Body::from(raw));
+    if let Some(content_type) = headers.get(header::CONTENT_TYPE) {
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+    }
+    // The body was limited when it was read.
+    axum::extract::DefaultBodyLimit::disable().apply(&mut request);
+    let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| cannot())?;
+    let mut parts = Vec::new();
+    while let Some(part) = multipart.next_field().await.map_err(|_| cannot())? {
+        let name = part.name().unwrap_or_default().to_owned();
+        let json = part.content_type().is_some_and(|kind| kind.starts_with("application/json"));
+        let text = part.bytes().await.map_err(|_| cannot())?;
+        let value = match serde_json::from_slice::<Value>(&text) {
+            Ok(value) if json => plain_numbers(value),
+            _ => Value::String(String::from_utf8_lossy(&text).into_owned()),
+        };
+        parts.push((name, value));
+        if parts.len() > MAX_ARGUMENTS {
+            return Err(too_many_arguments());
+        }
+    }
+    Ok(parts)
+}

@@ -1,0 +1,60 @@
+//! Where Kong's Admin API differs from what the schemas alone would give: single verbs of single paths.
+//!
+//! A file an entity. Each replaces verbs in the table and calls the generated functions for the rest.
+
+mod acls;
+mod ca_certificates;
+pub mod certificates;
+mod consumers;
+mod filter_chains;
+mod plugins;
+mod schemas;
+mod tags;
+pub mod upstreams;
+
+use portcullis_schema::{ApiError, Catalog, Record, Schema};
+use serde_json::json;
+
+use crate::answer::Refusal;
+use crate::rows::{Admin, record};
+use crate::table::Table;
+
+/// Replaces what differs.
+pub fn endpoints(table: &mut Table, catalog: &Catalog) {
+    acls::endpoints(table);
+    ca_certificates::endpoints(table);
+    certificates::endpoints(table, catalog);
+    consumers::endpoints(table);
+    filter_chains::endpoints(table);
+    plugins::endpoints(table);
+    schemas::endpoints(table);
+    tags::endpoints(table);
+    upstreams::endpoints(table);
+    // Kong lists these paths and serves none of them.
+    for pattern in ["/targets", "/targets/{targets}", "/targets/{targets}/upstream", "/snis/{snis}/certificate"] {
+        table.at(pattern).disabled = true;
+    }
+}
+
+/// Checks that need other rows. The record has passed its schema.
+pub async fn admit(admin: &Admin, schema: &Schema, row: &Record) -> Result<(), Refusal> {
+    match schema.name.as_ref() {
+        "plugins" => plugins::admit(admin, row).await,
+        _ => Ok(()),
+    }
+}
+
+/// Kong's tables forbid null in two fields where its schemas allow it; it then names the wrong constraint, and the key by
+/// which the row was addressed.
+pub fn admit_change(schema: &Schema, row: &Record, by: Option<&str>) -> Result<(), ApiError> {
+    let field = match schema.name.as_ref() {
+        "targets" => "weight",
+        "upstreams" => "slots",
+        _ => return Ok(()),
+    };
+    if row.get(field).is_some_and(|value| !value.is_null()) {
+        return Ok(());
+    }
+    let key = by.unwrap_or("id");
+    Err(ApiError::primary_key_violation(record(json!({ key: row.get(key) }))))
+}

@@ -1,0 +1,16 @@
+//! The two APIs through a real port, over the embedded and the declarative store.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod away;
+mod bodies;
+mod certificates;
+mod common;
+mod dbless;
+mod entities;
+mod kit;
+mod lists;
+mod nested;
+mod node;
+mod plugins;
+mod status;
+mod upstreams;

@@ -1,0 +1,159 @@
+//! The counts of every client of this process.
+//!
+//! One entry holds a client's counts of all periods, so a request costs one look-up. Entries live in shards by hash, each
+//! behind a lock that is held for some tens of nanoseconds and never while waiting. Limits are exact: the comparison and
+//! the count are one step under the lock, whichever thread a request runs on.
+//!
+//! Memory is bounded: entries whose windows have all ended go once a minute, and a shard that is full gives up the entry
+//! among a few whose windows end soonest.
+
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use hashbrown::HashTable;
+use uuid::Uuid;
+
+use super::window::{Counts, Hit, Limited, Window};
+
+const SHARDS: usize = 64;
+/// 2 million entries in all, some 300 MB at worst.
+const MAX_ENTRIES_PER_SHARD: usize = 32_768;
+/// How many entries of a full shard are compared to find one to give up.
+const CANDIDATES: usize = 16;
+const SWEEP_EVERY_SECS: u64 = 60;
+
+/// Who is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Who<'a> {
+    Id(Uuid),
+    Address(IpAddr),
+    Text(&'a [u8]),
+    /// A client without an address (a unix socket).
+    Unknown,
+}
+
+#[derive(Debug)]
+enum Owned {
+    Id(Uuid),
+    Address(IpAddr),
+    Text(Box<[u8]>),
+    Unknown,
+}
+
+impl Owned {
+    fn borrow(&self) -> Who<'_> {
+        match self {
+            Owned::Id(id) => Who::Id(*id),
+            Owned::Address(address) => Who::Address(*address),
+            Owned::Text(text) => Who::Text(text),
+            Owned::Unknown => Who::Unknown,
+        }
+    }
+}
+
+impl From<Who<'_>> for Owned {
+    fn from(who: Who<'_>) -> Self {
+        match who {
+            Who::Id(id) => Owned::Id(id),
+            Who::Address(address) => Owned::Address(address),
+            Who::Text(text) => Owned::Text(text.into()),
+            Who::Unknown => Owned::Unknown,
+        }
+    }
+}
+
+/// The route and service whose requests are counted together; either may be absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Scope {
+    pub route: Option<Uuid>,
+    pub service: Option<Uuid>,
+}
+
+struct Entry {
+    hash: u64,
+    scope: Scope,
+    who: Owned,
+    /// When the last of its windows ends, in seconds since the epoch.
+    ends: u64,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashTable<Entry>,
+    next_sweep: u64,
+}
+
+/// Every count of this process; outlives configurations.
+pub struct Counters {
+    shards: Vec<Mutex<Shard>>,
+    seed: RandomState,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), seed: RandomState::new() }
+    }
+}
+
+/// A scope with the part of the hash that is the same for all its requests.
+pub struct Scoped {
+    scope: Scope,
+    hasher: DefaultHasher,
+}
+
+impl Counters {
+    pub fn scoped(&self, scope: Scope) -> Scoped {
+        let mut hasher = self.seed.build_hasher();
+        scope.hash(&mut hasher);
+        Scoped { scope, hasher }
+    }
+
+    /// Counts a request of `who`, unless one of its limits is used up. `windows` are those of `limits` at `now`.
+    pub fn hit(&self, scoped: &Scoped, who: Who<'_>, limits: &[Limited], windows: &[Window], now: u64) -> Hit {
+        let mut hasher = scoped.hasher.clone();
+        who.hash(&mut hasher);
+        let hash = hasher.finish();
+        let ends = windows.iter().map(|window| window.end).max().unwrap_or(now);
+        // The table uses the low and the very high bits; the shard takes some from the middle.
+        let shard = &self.shards[(hash >> 32) as usize % SHARDS];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if now >= shard.next_sweep {
+            shard.entries.retain(|entry| entry.ends > now);
+            shard.next_sweep = now + SWEEP_EVERY_SECS;
+        }
+        let is_it = |entry: &Entry| entry.hash == hash && entry.scope == scoped.scope && entry.who.borrow() == who;
+        if let Some(entry) = shard.entries.find_mut(hash, is_it) {
+            entry.ends = entry.ends.max(ends);
+            return entry.counts.hit(limits, windows);
+        }
+        if shard.entries.len() >= MAX_ENTRIES_PER_SHARD {
+            shard.give_one_up(hash);
+        }
+        let mut entry = Entry { hash, scope: scoped.scope, who: who.into(), ends, counts: Counts::default() };
+        let hit = entry.counts.hit(limits, windows);
+        shard.entries.insert_unique(hash, entry, |entry| entry.hash);
+        hit
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).entries.len()).sum()
+    }
+}
+
+impl Shard {
+    /// Removes the entry whose windows end soonest among a few. `hash` is that of the newcomer, for a place to start.
+    fn give_one_up(&mut self, hash: u64) {
+        let skip = hash as usize % self.entries.len().saturating_sub(CANDIDATES).max(1);
+        let Some(soonest) =
+            self.entries.iter().skip(skip).take(CANDIDATES).min_by_key(|entry| entry.ends).map(|entry| (entry.hash, entry.ends))
+        else {
+            return;
+        };
+        if let Ok(found) = self.entries.find_entry(soonest.0, |entry| (entry.hash, entry.ends) == soonest) {
+            found.remove();
+        }
+    }
+}

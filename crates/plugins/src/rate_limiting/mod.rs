@@ -1,0 +1,162 @@
+//! rate-limiting: how many requests a client may send in a second, minute, hour, day, month and year.
+//!
+//! - [`window`]: calendar windows and the decision, pure
+//! - [`counters`]: the counts of this process, exact across its threads
+//! - [`config`]: settings and which of them go together
+//!
+//! A request is counted in all its windows or, if one of them is full, in none. Counts belong to the route and service an
+//! instance is attached to, so they survive a change of its settings, and a global instance counts over all routes.
+
+mod config;
+mod counters;
+mod window;
+
+use std::sync::Arc;
+
+use portcullis_plugin::{Answer, Env, Error, Handler, Headers, Instance, Phases, Plugin, Request, Result, Scopes, Step};
+use portcullis_schema::{Check, Shorthand, address};
+
+use crate::number::{self, Digits};
+pub use config::Config;
+use config::{LimitBy, Policy};
+use counters::{Counters, Scope, Scoped, Who};
+use window::{Hit, Limited, PERIODS, Told, Window, tightest};
+
+/// Header names for what is told of each period.
+const HEADERS: [(&str, &str); PERIODS.len()] = [
+    ("X-RateLimit-Limit-Second", "X-RateLimit-Remaining-Second"),
+    ("X-RateLimit-Limit-Minute", "X-RateLimit-Remaining-Minute"),
+    ("X-RateLimit-Limit-Hour", "X-RateLimit-Remaining-Hour"),
+    ("X-RateLimit-Limit-Day", "X-RateLimit-Remaining-Day"),
+    ("X-RateLimit-Limit-Month", "X-RateLimit-Remaining-Month"),
+    ("X-RateLimit-Limit-Year", "X-RateLimit-Remaining-Year"),
+];
+
+/// See the module's description.
+pub struct RateLimiting {
+    counters: Arc<Counters>,
+    scoped: Scoped,
+    limits: Vec<Limited>,
+    /// The limits as text, in the same order.
+    texts: Vec<Box<[u8]>>,
+    limit_by: LimitBy,
+    header_name: String,
+    path: String,
+    hide_client_headers: bool,
+    error_code: u16,
+    error_message: String,
+}
+
+impl Plugin for RateLimiting {
+    const NAME: &'static str = "rate-limiting";
+    const PRIORITY: i32 = 910;
+    const PHASES: Phases = Phases::ACCESS;
+    const SCOPES: Scopes = Scopes::HTTP;
+    type Config = Config;
+
+    fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
+        match config.policy.unwrap_or_default() {
+            Policy::Local => {}
+            Policy::Cluster => return Err(Error::from("the policy `cluster` is not supported yet, use `local`")),
+            Policy::Redis => return Err(Error::from("the policy `redis` is not supported yet, use `local`")),
+        }
+        let counters: Arc<Counters> = env.state.get();
+        let limits: Vec<Limited> =
+            PERIODS.into_iter().zip(config.limits()).filter_map(|(period, limit)| Some(Limited { period, limit: limit? })).collect();
+        // A status that no response can have must not let anybody in.
+        let error_code = config.error_code.filter(|code| (200.0..600.0).contains(code)).map_or(429, |code| code as u16);
+        Ok(Self {
+            scoped: counters.scoped(Scope { route: instance.route, service: instance.service }),
+            counters,
+            texts: limits.iter().map(|limited| number::text(limited.limit).into_bytes().into()).collect(),
+            limits,
+            limit_by: config.limit_by.unwrap_or_default(),
+            header_name: config.header_name.unwrap_or_default(),
+            path: config.path.unwrap_or_default(),
+            hide_client_headers: config.hide_client_headers,
+            error_code,
+            error_message: config.error_message.unwrap_or_else(|| "API rate limit exceeded".to_owned()),
+        })
+    }
+
+    fn checks() -> Vec<Check> {
+        config::checks()
+    }
+
+    fn shorthands() -> Vec<Shorthand> {
+        config::shorthands()
+    }
+}
+
+impl Handler for RateLimiting {
+    fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        let now = request.started_at_ms / 1000;
+        let mut windows = [Window::default(); PERIODS.len()];
+        let windows = &mut windows[..self.limits.len()];
+        for (window, limited) in windows.iter_mut().zip(&self.limits) {
+            *window = limited.period.window(now);
+        }
+        let hit = self.counters.hit(&self.scoped, self.who(request), &self.limits, windows, now);
+        if !self.hide_client_headers {
+            self.tell(&mut request.response_headers, &hit, windows, now);
+        }
+        if hit.stopped.is_none() {
+            return Step::Next;
+        }
+        Step::answer(Answer::error(self.error_code, self.error_message.clone()))
+    }
+}
+
+impl RateLimiting {
+    fn who<'a>(&'a self, request: &'a Request) -> Who<'a> {
+        let credential = || request.credential.as_ref().map(|credential| Who::Id(credential.id));
+        let known = match self.limit_by {
+            LimitBy::Consumer => request.consumer.as_ref().map(|consumer| Who::Id(consumer.id)).or_else(credential),
+            LimitBy::Credential => credential(),
+            LimitBy::Service => request.service.as_ref().map(|service| Who::Id(service.id)),
+            LimitBy::Header => request.head.headers.get(&self.header_name).map(Who::Text),
+            LimitBy::Path => is_path(request.head.path(), &self.path).then_some(Who::Text(self.path.as_bytes())),
+            LimitBy::Ip => None,
+        };
+        known.unwrap_or_else(|| request.client.forwarded_ip.map_or(Who::Unknown, Who::Address))
+    }
+
+    fn tell(&self, headers: &mut Headers, hit: &Hit, windows: &[Window], now: u64) {
+        let mut told = [Told { remaining: 0.0, reset: 1 }; PERIODS.len()];
+        let told = &mut told[..self.limits.len()];
+        for (at, (limited, window)) in self.limits.iter().zip(windows).enumerate() {
+            told[at] = hit.told(at, limited, window, now);
+            let (limit_name, remaining_name) = HEADERS[limited.period as usize];
+            headers.append(limit_name, &self.texts[at]);
+            append_number(headers, remaining_name, told[at].remaining);
+        }
+        let Some(at) = tightest(told) else { return };
+        headers.append("RateLimit-Limit", &self.texts[at]);
+        append_number(headers, "RateLimit-Remaining", told[at].remaining);
+        let reset = Digits::of(told[at].reset);
+        headers.append("RateLimit-Reset", reset.as_bytes());
+        if hit.stopped.is_some() {
+            headers.append("Retry-After", reset.as_bytes());
+        }
+    }
+}
+
+fn append_number(headers: &mut Headers, name: &str, number: f64) {
+    if number.fract() == 0.0 && number < 1e15 {
+        headers.append(name, Digits::of(number as u64).as_bytes());
+    } else {
+        headers.append(name, number::text(number).as_bytes());
+    }
+}
+
+/// Whether a request's path is this one, in normal form.
+fn is_path(path: &[u8], wanted: &str) -> bool {
+    if path == wanted.as_bytes() {
+        return true;
+    }
+    let may_differ_in_spelling = path.contains(&b'%') || path.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
+    may_differ_in_spelling && std::str::from_utf8(path).is_ok_and(|path| address::normalize_path(path) == wanted.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,471 @@
+//! The settings the program runs on, typed and checked against each other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use portcullis_proxy::dns;
+use portcullis_proxy::serve::errors::Format;
+use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
+use portcullis_wire::listener::{Listen, parse_listens};
+use portcullis_wire::tls::ServerTlsOptions;
+use portcullis_wire::{PoolSettings, Settings as WireSettings};
+use uuid::Uuid;
+
+use super::load::{Complaints, Loaded};
+
+/// Where configuration is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// A file in the prefix.
+    Embedded,
+    /// In memory, from a declarative file.
+    Off,
+}
+
+/// A pair of PEM texts, certificate and key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PemPair {
+    pub certificate: String,
+    pub key: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub prefix: PathBuf,
+    pub log_level: String,
+    pub error_log: PathBuf,
+    /// Stay in the foreground.
+    pub foreground: bool,
+    pub workers: usize,
+    pub proxy_listens: Vec<Listen>,
+    pub admin_listens: Vec<Listen>,
+    pub status_listens: Vec<Listen>,
+    pub proxy_certificate: Option<PemPair>,
+    pub admin_certificate: Option<PemPair>,
+    pub status_certificate: Option<PemPair>,
+    pub tls: ServerTlsOptions,
+    pub wire: WireSettings,
+    pub pools: PoolSettings,
+    pub proxy: ProxySettings,
+    pub dns: dns::Settings,
+    pub database: Database,
+    pub declarative_config: Option<PathBuf>,
+    pub declarative_config_string: Option<String>,
+    /// Plugins by name; `bundled` stands for all of ours.
+    pub plugins: Vec<String>,
+    pub node_id: Option<Uuid>,
+    /// The version clients are told: Kong's, or our own.
+    pub version: String,
+    pub admin_body_limit: usize,
+    pub admin_origins: Vec<String>,
+    pub loaded: Loaded,
+}
+
+/// The version of Kong whose behaviour this is.
+pub const KONG_VERSION: &str = "3.9.3";
+
+impl Settings {
+    /// Errors with every complaint at once.
+    pub fn new(loaded: Loaded) -> Result<Self, Complaints> {
+        let mut reader = Reader { loaded: &loaded, complaints: Vec::new() };
+        let settings = reader.settings();
+        let complaints = reader.complaints;
+        if !complaints.is_empty() {
+            return Err(Complaints(complaints));
+        }
+        Ok(Self { loaded, ..settings })
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.prefix.join("pids/nginx.pid")
+    }
+}
+
+struct Reader<'a> {
+    loaded: &'a Loaded,
+    complaints: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn settings(&mut self) -> Settings {
+        let loaded = self.loaded;
+        let text = |key: &str| loaded.text(key).map(str::to_owned);
+        let prefix = PathBuf::from(text("prefix").unwrap_or_else(|| "/usr/local/portcullis".to_owned()));
+        let error_log = prefix.join(text("proxy_error_log").unwrap_or_else(|| "logs/error.log".to_owned()));
+        let version = if loaded.flag("kong_version_compatible") { KONG_VERSION } else { env!("CARGO_PKG_VERSION") };
+        let node_id = text("node_id").and_then(|id| match Uuid::try_parse(&id) {
+            Ok(id) => Some(id),
+            Err(_) => {
+                self.complaints.push("node_id must be a valid UUID".to_owned());
+                None
+            }
+        });
+        Settings {
+            error_log,
+            log_level: text("log_level").unwrap_or_else(|| "notice".to_owned()),
+            foreground: !loaded.flag("nginx_main_daemon"),
+            workers: self.workers(),
+            proxy_listens: self.listens("proxy_listen"),
+            admin_listens: self.listens("admin_listen"),
+            status_listens: self.listens("status_listen"),
+            proxy_certificate: self.certificate("ssl_cert", "ssl_cert_key"),
+            admin_certificate: self.certificate("admin_ssl_cert", "admin_ssl_cert_key"),
+            status_certificate: self.certificate("status_ssl_cert", "status_ssl_cert_key"),
+            tls: self.tls(),
+            wire: self.wire(),
+            pools: PoolSettings {
+                size: self.whole("upstream_keepalive_pool_size", 512) as usize,
+                max_requests: u32::try_from(self.whole("upstream_keepalive_max_requests", 10_000)).unwrap_or(u32::MAX),
+                idle: Duration::from_secs(self.whole("upstream_keepalive_idle_timeout", 60)),
+            },
+            proxy: self.proxy(),
+            dns: self.dns(),
+            database: self.database(),
+            declarative_config: text("declarative_config").map(PathBuf::from),
+            declarative_config_string: text("declarative_config_string"),
+            plugins: loaded.list("plugins").into_iter().map(str::to_owned).collect(),
+            node_id,
+            version: version.to_owned(),
+            admin_body_limit: self.size("nginx_admin_client_max_body_size", 10 << 20) as usize,
+            admin_origins: loaded.list("admin_gui_url").into_iter().map(origin_of).collect(),
+            prefix,
+            loaded: Loaded::default(),
+        }
+    }
+
+    fn database(&mut self) -> Database {
+        match self.loaded.text("database") {
+            Some("off") => Database::Off,
+            Some("postgres") => {
+                self.complaints.push("database = postgres is not available in this version: use embedded or off".to_owned());
+                Database::Embedded
+            }
+            Some("cassandra") => {
+                self.complaints.push("Cassandra as a datastore for Kong is not supported in versions 3.4 and above".to_owned());
+                Database::Embedded
+            }
+            _ => Database::Embedded,
+        }
+    }
+
+    fn workers(&mut self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        match self.loaded.text("nginx_main_worker_processes") {
+            None | Some("auto") => cores,
+            Some(text) => match text.parse::<usize>() {
+                Ok(count @ 1..=1024) => count,
+                _ => {
+                    self.complaints.push(format!("nginx_main_worker_processes must be a number from 1 to 1024 or 'auto': '{text}'"));
+                    1
+                }
+            },
+        }
+    }
+
+    fn listens(&mut self, key: &str) -> Vec<Listen> {
+        match parse_listens(key, &self.loaded.list(key).join(", ")) {
+            Ok(listens) => listens,
+            Err(complaint) => {
+                self.complaints.push(complaint);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The first configured pair: paths, PEM, or PEM in base64.
+    fn certificate(&mut self, certificate: &str, key: &str) -> Option<PemPair> {
+        let (certificates, keys) = (self.loaded.list(certificate), self.loaded.list(key));
+        if certificates.is_empty() && keys.is_empty() {
+            return None;
+        }
+        if certificates.len() != keys.len() {
+            let (missing, other) = if keys.len() < certificates.len() { (key, certificate) } else { (certificate, key) };
+            self.complaints.push(if keys.is_empty() || certificates.is_empty() {
+                format!("{missing} must be specified")
+            } else {
+                format!("{other} and {missing} must have the same number of entries")
+            });
+            return None;
+        }
+        Some(PemPair { certificate: self.pem(certificate, certificates[0])?, key: self.pem(key, keys[0])? })
+    }
+
+    fn pem(&mut self, key: &str, value: &str) -> Option<String> {
+        use base64::Engine;
+        if value.contains("-----BEGIN") {
+            return Some(value.to_owned());
+        }
+        if let Ok(text) = std::fs::read_to_string(value) {
+            return Some(text);
+        }
+        let decoded = base64::engine::general_purpose::STANDARD.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        if decoded.as_deref().is_some_and(|text| text.contains("-----BEGIN")) {
+            return decoded;
+        }
+        self.complaints.push(format!("{key}: failed loading certificate from {value}: no such file, and neither PEM nor PEM in base64"));
+        None
+    }
+
+    fn tls(&self) -> ServerTlsOptions {
+        let (tls12, tls13) = match self.loaded.text("ssl_cipher_suite") {
+            Some("modern") => (false, true),
+            Some("fips") => (true, false),
+            Some("custom") => {
+                let protocols = self.loaded.text("ssl_protocols").unwrap_or_default();
+                (protocols.contains("TLSv1.2"), protocols.contains("TLSv1.3"))
+            }
+            _ => (true, true),
+        };
+        ServerTlsOptions { http2: true, tls12, tls13, session_tickets: self.loaded.flag("ssl_session_tickets") }
+    }
+
+    fn wire(&mut self) -> WireSettings {
+        let defaults = WireSettings::default();
+        let connections = match self.loaded.text("nginx_events_worker_connections") {
+            None | Some("auto") => defaults.max_connections,
+            Some(text) => text.parse().unwrap_or(defaults.max_connections),
+        };
+        let own = self.loaded.text("nginx_proxy_proxy_buffer_size").is_some();
+        WireSettings {
+            client_header_timeout: self.time("nginx_http_client_header_timeout", 60),
+            client_body_timeout: self.time("nginx_http_client_body_timeout", 60),
+            send_timeout: self.time("nginx_http_send_timeout", 60),
+            keepalive_timeout: self.time("nginx_http_keepalive_timeout", 75),
+            keepalive_requests: self.size("nginx_http_keepalive_requests", 10_000),
+            max_body_size: self.max_body_size(),
+            response_head_limit: self.size(if own { "nginx_proxy_proxy_buffer_size" } else { "nginx_http_proxy_buffer_size" }, 4096)
+                as usize,
+            max_connections: connections,
+            ..defaults
+        }
+    }
+
+    fn max_body_size(&mut self) -> u64 {
+        let key = ["nginx_proxy_client_max_body_size", "nginx_http_client_max_body_size", "client_max_body_size"]
+            .into_iter()
+            .find(|key| !matches!(self.loaded.text(key), None | Some("0")));
+        key.map_or(0, |key| self.size(key, 0))
+    }
+
+    fn proxy(&mut self) -> ProxySettings {
+        let loaded = self.loaded;
+        let defaults = ProxySettings::default();
+        let mut trusted_ips = Vec::new();
+        let mut trust_unix = false;
+        for entry in loaded.list("trusted_ips") {
+            match (entry, entry.parse::<IpNet>(), entry.parse::<IpAddr>()) {
+                ("unix:", ..) => trust_unix = true,
+                (_, Ok(net), _) => trusted_ips.push(net),
+                (_, _, Ok(ip)) => trusted_ips.push(IpNet::from(ip)),
+                _ => self.complaints.push(format!(
+                    "trusted_ips must be a comma separated list in the form of IPv4 or IPv6 address or CIDR block or 'unix:', got '{entry}'"
+                )),
+            }
+        }
+        let header = loaded.text("nginx_proxy_real_ip_header").or_else(|| loaded.text("real_ip_header")).unwrap_or("X-Real-IP");
+        let buffer = if loaded.text("nginx_http_client_body_buffer_size").is_some_and(|size| size != "8k") {
+            "nginx_http_client_body_buffer_size"
+        } else {
+            "client_body_buffer_size"
+        };
+        ProxySettings {
+            headers: self.header_tokens(),
+            trusted_ips,
+            trust_unix,
+            real_ip_header: header.to_ascii_lowercase(),
+            real_ip_recursive: loaded.flag("real_ip_recursive") || loaded.flag("nginx_proxy_real_ip_recursive"),
+            port_maps: self.port_maps(),
+            error_default_type: Format::of_setting(loaded.text("error_default_type").unwrap_or("text/plain")),
+            error_templates: ErrorTemplates {
+                json: self.template("error_template_json"),
+                html: self.template("error_template_html"),
+                xml: self.template("error_template_xml"),
+                plain: self.template("error_template_plain"),
+            },
+            allow_debug_header: loaded.flag("allow_debug_header"),
+            body_buffer_size: self.size(buffer, 8192),
+            ..defaults
+        }
+    }
+
+    fn header_tokens(&mut self) -> HeaderTokens {
+        let mut tokens = HeaderTokens {
+            server: false,
+            via: false,
+            proxy_latency: false,
+            response_latency: false,
+            upstream_latency: false,
+            upstream_status: false,
+            request_id: false,
+            upstream_request_id: false,
+        };
+        for word in self.loaded.list("headers") {
+            match word.to_ascii_lowercase().as_str() {
+                "off" => {}
+                "server_tokens" => (tokens.server, tokens.via) = (true, true),
+                "latency_tokens" => {
+                    (tokens.proxy_latency, tokens.response_latency, tokens.upstream_latency) = (true, true, true);
+                }
+                "server" => tokens.server = true,
+                "via" => tokens.via = true,
+                "x-kong-proxy-latency" => tokens.proxy_latency = true,
+                "x-kong-response-latency" => tokens.response_latency = true,
+                "x-kong-upstream-latency" => tokens.upstream_latency = true,
+                "x-kong-upstream-status" => tokens.upstream_status = true,
+                "x-kong-admin-latency" => {}
+                "x-kong-request-id" => tokens.request_id = true,
+                _ => self.complaints.push(format!("headers: invalid entry '{word}'")),
+            }
+        }
+        for word in self.loaded.list("headers_upstream") {
+            match word.to_ascii_lowercase().as_str() {
+                "off" => {}
+                "x-kong-request-id" => tokens.upstream_request_id = true,
+                _ => self.complaints.push(format!("headers_upstream: invalid entry '{word}'")),
+            }
+        }
+        tokens
+    }
+
+    fn port_maps(&mut self) -> Vec<(u16, u16)> {
+        let mut maps = Vec::new();
+        for entry in self.loaded.list("port_maps") {
+            let pair = entry.split_once(':').and_then(|(outer, inner)| Some((outer.trim().parse().ok()?, inner.trim().parse().ok()?)));
+            match pair {
+                Some(pair) => maps.push(pair),
+                None => self.complaints.push(format!("invalid port mapping (`port_maps`): {entry}")),
+            }
+        }
+        maps
+    }
+
+    fn template(&mut self, key: &str) -> Option<String> {
+        let path = self.loaded.text(key)?;
+        std::fs::read_to_string(path).inspect_err(|error| self.complaints.push(format!("{key}: {path}: {error}"))).ok()
+    }
+
+    fn dns(&mut self) -> dns::Settings {
+        let loaded = self.loaded;
+        let defaults = dns::Settings::default();
+        let mut resolvers = Vec::new();
+        for entry in loaded.list("dns_resolver") {
+            let address =
+                entry.parse::<SocketAddr>().or_else(|_| entry.trim_matches(['[', ']']).parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+            match address {
+                Ok(address) => resolvers.push(address),
+                Err(_) => self
+                    .complaints
+                    .push(format!("dns_resolver must be a comma separated list in the form of IPv4/6 or IPv4/6:port, got '{entry}'")),
+            }
+        }
+        let mut order = Vec::new();
+        for word in loaded.list("dns_order") {
+            match dns::Kind::parse(word) {
+                Some(kind) => order.push(kind),
+                None => self.complaints.push(format!("dns_order: invalid entry '{word}'")),
+            }
+        }
+        let hosts_file = PathBuf::from(loaded.text("dns_hostsfile").unwrap_or("/etc/hosts"));
+        if !hosts_file.is_file() {
+            self.complaints.push(format!("dns_hostsfile: file does not exist: {}", hosts_file.display()));
+        }
+        let seconds = |key: &str, default: Duration| loaded.number(key).map_or(default, seconds);
+        dns::Settings {
+            resolvers,
+            hosts_file,
+            order: if order.is_empty() { defaults.order } else { order },
+            valid_ttl: loaded.number("dns_valid_ttl").map(self::seconds),
+            stale_ttl: seconds("dns_stale_ttl", defaults.stale_ttl),
+            not_found_ttl: seconds("dns_not_found_ttl", defaults.not_found_ttl),
+            error_ttl: seconds("dns_error_ttl", defaults.error_ttl),
+            cache_size: self.whole("dns_cache_size", 10_000) as usize,
+        }
+    }
+
+    /// A count that cannot be negative.
+    fn whole(&mut self, key: &str, default: u64) -> u64 {
+        match self.loaded.number(key) {
+            None => default,
+            Some(number) if number >= 0.0 => number as u64,
+            Some(_) => {
+                self.complaints.push(format!("{key} must be 0 or greater"));
+                default
+            }
+        }
+    }
+
+    /// nginx' sizes: `8k`, `10m`, `1g`, bytes without a unit.
+    fn size(&mut self, key: &str, default: u64) -> u64 {
+        let Some(text) = self.loaded.text(key) else { return default };
+        parse_unit(text, &[("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("", 1)]).unwrap_or_else(|| {
+            self.complaints.push(format!("{key} is not a size: '{text}'"));
+            default
+        })
+    }
+
+    /// nginx' times: `500ms`, `60s`, `5m`, `1h`, seconds without a unit. The first of several values counts.
+    fn time(&mut self, key: &str, default_seconds: u64) -> Duration {
+        let Some(text) = self.loaded.text(key) else { return Duration::from_secs(default_seconds) };
+        let first = text.split_whitespace().next().unwrap_or_default();
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("", 1000)];
+        parse_unit(first, &units).map(Duration::from_millis).unwrap_or_else(|| {
+            self.complaints.push(format!("{key} is not a time: '{text}'"));
+            Duration::from_secs(default_seconds)
+        })
+    }
+}
+
+fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(at);
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1;
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or_default()
+}
+
+/// `https://manager.example.com/path` → `https://manager.example.com`.
+fn origin_of(url: &str) -> String {
+    let end = url.find("://").and_then(|at| url[at + 3..].find('/').map(|slash| at + 3 + slash)).unwrap_or(url.len());
+    url[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::load::load;
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings, Complaints> {
+        Settings::new(load(text, [], &[]).unwrap())
+    }
+
+    #[test]
+    fn the_defaults_are_complete() {
+        let settings = settings("").unwrap();
+        assert_eq!(settings.proxy_listens.len(), 2);
+        assert_eq!(settings.wire.keepalive_timeout, Duration::from_secs(75));
+        assert_eq!(settings.admin_body_limit, 10 << 20);
+        assert!(settings.proxy.headers.server && !settings.proxy.headers.upstream_status);
+        assert_eq!(settings.database, Database::Embedded);
+    }
+
+    #[test]
+    fn complaints_from_several_keys_come_together() {
+        let text = "proxy_listen = nowhere\ntrusted_ips = x\nheaders = server_tokens, x-nothing\nnginx_http_client_max_body_size = 1z\n";
+        let complaints = settings(text).unwrap_err().0;
+        assert_eq!(complaints.len(), 4, "{complaints:?}");
+        assert!(complaints.iter().any(|complaint| complaint == "headers: invalid entry 'x-nothing'"));
+    }
+
+    #[test]
+    fn sizes_and_times_have_nginx_units() {
+        let settings = settings("nginx_http_client_max_body_size = 2m\nnginx_http_client_body_timeout = 500ms\n").unwrap();
+        assert_eq!(settings.wire.max_body_size, 2 << 20);
+        assert_eq!(settings.wire.client_body_timeout, Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,297 @@
+//! A running node: everything the other rooms hold, put together, and kept until a signal says otherwise.
+//!
+//! - [`workers`]: the threads that serve clients
+//! - [`servers`]: Admin and Status API on the control runtime
+//! - [`publisher`]: from a committed change to the next snapshot
+//! - [`declarative`]: the configuration of a node without a database
+//! - [`node`]: facts the APIs and the plugins may ask for
+//!
+//! The control runtime (this file) never serves a client; the workers never wait for it.
+
+mod catalog;
+mod declarative;
+mod node;
+mod publisher;
+mod servers;
+mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_admin::{AdminState, Settings as AdminSettings};
+use portcullis_entities::DEFAULT_WORKSPACE;
+use portcullis_plugin::{Entry, Env, State};
+use portcullis_proxy::balancer::Registry;
+use portcullis_proxy::dns::Dns;
+use portcullis_proxy::gateway::Gateway;
+use portcullis_proxy::snapshot::builder::Builder;
+use portcullis_proxy::snapshot::{Certificates, Serving};
+use portcullis_schema::Catalog;
+use portcullis_store::Store;
+use portcullis_store::declarative::Declarative;
+use portcullis_store::embedded::{self, Embedded};
+use portcullis_wire::tls::{self, CertifiedKey, ServerTls, UpstreamConfigs};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use crate::conf::settings::{Database, PemPair};
+use crate::conf::{self, Complaints, Settings};
+use crate::log::Log;
+use crate::{log, prefix};
+use node::Node;
+use publisher::Publisher;
+use workers::{Plan, Sockets, Workers};
+
+/// Runs a node with these settings until it is told to stop; `ready` is called once it serves.
+///
+/// Errors with one line when it cannot start.
+pub fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), String> {
+    let file = (!settings.foreground).then_some(settings.error_log.as_path());
+    let log = log::start(file, &settings.log_level).map_err(|error| format!("{}: {error}", settings.error_log.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("starting the control runtime: {error}"))?;
+    let ended = runtime.block_on(live(settings, Arc::new(log), ready));
+    // Background tasks (queues, probes) have been told to end with what owns them; none may hold up the exit.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended
+}
+
+/// What lives as long as the process, whatever generation serves.
+struct House {
+    catalog: Arc<Catalog>,
+    entries: &'static [Entry],
+    store: Arc<dyn Store>,
+    declarative: Option<Arc<Declarative>>,
+    env: Env,
+    node: Arc<Node>,
+    publisher: Arc<Publisher>,
+}
+
+async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result<(), String> {
+    let mut signals = Signals::new().map_err(|error| format!("signal handlers: {error}"))?;
+    let entries = catalog::enabled(&settings.plugins)?;
+    let catalog = Arc::new(catalog::of(entries));
+    let (store, embedded, declarative) = open_store(&settings, &catalog)?;
+    let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
+    let env = Env { state: Arc::new(State::default()), node: node.clone(), runtime: Handle::current() };
+    node.expose(entries, env.clone());
+
+    let (gateway, builder, tls) = generation(&settings, entries, &env)?;
+    let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone()));
+    let house = House { catalog, entries, store, declarative, env, node, publisher };
+    declarative::load(&settings, &house.catalog, &house.publisher).await?;
+    house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
+    catalog::refuse_disabled(&house.catalog, &*house.store, house.entries).await?;
+
+    let mut sockets = Sockets::open(&settings.proxy_listens, settings.workers)?;
+    let mut tasks = JoinSet::new();
+    serve_apis(&mut tasks, &settings, &house)?;
+    tasks.spawn(house.node.clone().watch_store());
+    let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
+    let mut workers = Workers::start(&plan, &sockets)?;
+    house.node.serve_with(gateway, workers.connections(), &settings);
+    prefix::write_pid(&settings.prefix)?;
+    ready();
+    warn!(version = env!("CARGO_PKG_VERSION"), prefix = %settings.prefix.display(), workers = settings.workers, "serving");
+
+    let home = settings.prefix.clone();
+    let mut settings = settings;
+    loop {
+        match signals.next().await {
+            Told::Reload => match reload(&settings, &house, &sockets).await {
+                Ok(Renewed { settings: fresh, sockets: opened, workers: started }) => {
+                    let old = std::mem::replace(&mut workers, started);
+                    // The old generation finishes what it has; nobody waits for it.
+                    tasks.spawn(old.drain());
+                    sockets = opened;
+                    settings = fresh;
+                    warn!("reloaded");
+                }
+                Err(problem) => error!(problem, "not reloaded: the node serves on as before"),
+            },
+            Told::Reopen => log.reopen(),
+            Told::Quit => {
+                let hurry = workers.hurry();
+                let draining = tokio::spawn(workers.drain());
+                tokio::select! {
+                    _ = draining => {}
+                    () = signals.stop() => hurry(),
+                }
+                break;
+            }
+            Told::Stop => {
+                workers.stop().await;
+                break;
+            }
+        }
+    }
+    tasks.shutdown().await;
+    if let Some(embedded) = embedded {
+        embedded.close().await;
+    }
+    warn!("stopped");
+    prefix::remove_pid(&home);
+    Ok(())
+}
+
+type Stores = (Arc<dyn Store>, Option<Arc<Embedded>>, Option<Arc<Declarative>>);
+
+fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> {
+    match settings.database {
+        Database::Embedded => {
+            let file = settings.prefix.join("portcullis.db");
+            let store = Arc::new(Embedded::open(embedded::Settings::new(file), catalog)?);
+            Ok((store.clone(), Some(store), None))
+        }
+        Database::Off => {
+            let store = Arc::new(Declarative::new(catalog));
+            Ok((store.clone(), None, Some(store)))
+        }
+    }
+}
+
+/// What a generation of workers serves with: made at the start and by every reload.
+fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
+    let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
+    let seed = uuid::Uuid::new_v4().as_u64_pair().1;
+    let registry = Registry::start(dns.clone(), Handle::current(), seed, None);
+    let fallback = certificate(settings, settings.proxy_certificate.as_ref(), "portcullis-default")?;
+    let certificates = Certificates::new(Some(fallback), Arc::new(UpstreamConfigs::new()));
+    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
+    let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
+    let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
+    Ok((gateway, builder, tls))
+}
+
+/// A configured certificate, or the node's own of that name.
+fn certificate(settings: &Settings, configured: Option<&PemPair>, stem: &str) -> Result<Arc<CertifiedKey>, String> {
+    match configured {
+        Some(pair) => tls::certified_key(&pair.certificate, &pair.key),
+        None => tls::self_signed_default(&settings.prefix.join("ssl"), stem),
+    }
+    .map_err(|error| error.to_string())
+}
+
+fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Result<(), String> {
+    let state = AdminState {
+        catalog: house.catalog.clone(),
+        store: house.store.clone(),
+        writer: house.publisher.clone(),
+        node: house.node.clone(),
+        settings: AdminSettings {
+            server: settings.proxy.headers.server.then(|| settings.proxy.product.clone()),
+            latency: settings.proxy.headers.response_latency,
+            origins: settings.admin_origins.clone(),
+            body_limit: settings.admin_body_limit,
+        },
+        extensions: Vec::new(),
+    };
+    let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
+        if !ssl {
+            return Ok(None);
+        }
+        let key = certificate(settings, configured, stem)?;
+        ServerTls::new(Arc::new(One(key)), &settings.tls).map(Some).map_err(|error| error.to_string())
+    };
+    let admin_tls = own_tls(settings.admin_certificate.as_ref(), "admin-portcullis-default", settings.admin_listens.iter().any(|l| l.ssl))?;
+    let status_tls =
+        own_tls(settings.status_certificate.as_ref(), "status-portcullis-default", settings.status_listens.iter().any(|l| l.ssl))?;
+    let admin = portcullis_admin::admin(state.clone());
+    let status = portcullis_admin::status(state);
+    servers::serve(tasks, "admin_listen", &settings.admin_listens, admin_tls.as_ref(), &admin)?;
+    servers::serve(tasks, "status_listen", &settings.status_listens, status_tls.as_ref(), &status)
+}
+
+/// The one certificate of an API.
+struct One(Arc<CertifiedKey>);
+
+impl tls::Certificates for One {
+    fn find(&self, _sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+struct Renewed {
+    settings: Settings,
+    sockets: Sockets,
+    workers: Workers,
+}
+
+/// Reads the settings again and starts a generation that serves by them. On an error nothing has changed.
+async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<Renewed, String> {
+    let env_file = prefix::env_file(&before.prefix);
+    let text = std::fs::read_to_string(&env_file).map_err(|error| format!("{}: {error}", env_file.display()))?;
+    // What the environment said when the settings were written down stands in the file; it is not asked again.
+    let settings = conf::load::load(&text, [], &[]).and_then(Settings::new).map_err(|Complaints(complaints)| complaints.join("; "))?;
+    if settings.database != before.database || settings.plugins != before.plugins {
+        return Err("database and plugins change with a restart only".to_owned());
+    }
+    if settings.admin_listens != before.admin_listens || settings.status_listens != before.status_listens {
+        warn!("admin_listen and status_listen change with a restart only");
+    }
+    let (gateway, builder, tls) = generation(&settings, house.entries, &house.env)?;
+    let sockets = if settings.proxy_listens == sockets.listens && settings.workers == sockets.workers() {
+        sockets.try_clone()?
+    } else {
+        Sockets::open(&settings.proxy_listens, settings.workers)?
+    };
+    if house.declarative.is_some() {
+        declarative::load(&settings, &house.catalog, &house.publisher).await?;
+    }
+    house.publisher.renew(builder, gateway.clone()).await.map_err(|error| format!("loading the configuration: {error}"))?;
+    let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
+    let workers = Workers::start(&plan, &sockets)?;
+    house.node.serve_with(gateway, workers.connections(), &settings);
+    Ok(Renewed { settings, sockets, workers })
+}
+
+/// What a signal asks for.
+enum Told {
+    Reload,
+    Reopen,
+    Quit,
+    Stop,
+}
+
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    user: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::Reload,
+            _ = self.user.recv() => Told::Reopen,
+            _ = self.quit.recv() => Told::Quit,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+        }
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What the Admin API and the plugins may know of the running process.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use portcullis_admin as admin;
+use portcullis_plugin::{ConnectionCounts, Entry, Env, TargetHealth};
+use portcullis_proxy::gateway::Gateway;
+use portcullis_store::Store;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::conf::Settings;
+use crate::log::Log;
+
+/// Facts about this process, and the switches it has.
+pub struct Node {
+    me: Weak<Self>,
+    id: Uuid,
+    hostname: String,
+    version: String,
+    configuration: RwLock<serde_json::Map<String, Value>>,
+    store: Arc<dyn Store>,
+    runtime: tokio::runtime::Handle,
+    log: Arc<Log>,
+    level: Mutex<Level>,
+    draining: AtomicBool,
+    loaded: AtomicBool,
+    reachable: AtomicBool,
+    serving: RwLock<Option<Serving>>,
+    metrics: OnceLock<(fn(&Env) -> String, Env)>,
+    accepted_before: AtomicU64,
+}
+
+/// The generation that serves now.
+#[derive(Clone)]
+struct Serving {
+    gateway: Arc<Gateway>,
+    connections: Arc<[AtomicU64]>,
+}
+
+struct Level {
+    now: String,
+    configured: String,
+    /// Counts changes, so that an earlier one's expiry does not undo a later one.
+    change: u64,
+}
+
+impl Node {
+    pub fn new(id: Uuid, settings: &Settings, store: Arc<dyn Store>, runtime: tokio::runtime::Handle, log: Arc<Log>) -> Arc<Self> {
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let level = Level { now: settings.log_level.clone(), configured: settings.log_level.clone(), change: 0 };
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id,
+            hostname,
+            version: settings.version.clone(),
+            configuration: RwLock::new(configuration_of(settings)),
+            store,
+            runtime,
+            log,
+            level: Mutex::new(level),
+            draining: AtomicBool::new(false),
+            loaded: AtomicBool::new(false),
+            reachable: AtomicBool::new(true),
+            serving: RwLock::new(None),
+            metrics: OnceLock::new(),
+            accepted_before: AtomicU64::new(0),
+        })
+    }
+
+    /// Names the plugin that makes the exposition at `/metrics`, if there is one.
+    pub fn expose(&self, entries: &[Entry], env: Env) {
+        if let Some(exposition) = entries.iter().find_map(|entry| entry.metrics) {
+            let _ = self.metrics.set((exposition, env));
+        }
+    }
+
+    /// A generation of workers took over.
+    pub fn serve_with(&self, gateway: Arc<Gateway>, connections: Arc<[AtomicU64]>, settings: &Settings) {
+        let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = &*serving {
+            self.accepted_before.fetch_add(before.gateway.requests.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        *serving = Some(Serving { gateway, connections });
+        *self.configuration.write().unwrap_or_else(PoisonError::into_inner) = configuration_of(settings);
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    /// Looks after the store every now and then, so that asking costs nothing.
+    pub async fn watch_store(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tick.tick().await;
+            self.reachable.store(self.store.reachable().await, Ordering::Relaxed);
+        }
+    }
+
+    fn serving(&self) -> Option<Serving> {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn counts(&self) -> ConnectionCounts {
+        let Some(serving) = self.serving() else { return ConnectionCounts::default() };
+        let active = serving.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let requests = self.accepted_before.load(Ordering::Relaxed) + serving.gateway.requests.load(Ordering::Relaxed);
+        let accepted = portcullis_wire::listener::accepted();
+        ConnectionCounts { accepted, handled: accepted, active, reading: 0, writing: active, waiting: 0, requests }
+    }
+}
+
+fn configuration_of(settings: &Settings) -> serde_json::Map<String, Value> {
+    settings.loaded.shown()
+}
+
+impl portcullis_plugin::Node for Node {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn connections(&self) -> ConnectionCounts {
+        self.counts()
+    }
+
+    fn datastore_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
+    fn target_health(&self) -> Vec<TargetHealth> {
+        let Some(serving) = self.serving() else { return Vec::new() };
+        let snapshot = serving.gateway.snapshot();
+        let mut all = Vec::new();
+        for balancer in snapshot.upstreams.iter() {
+            let health = balancer.health();
+            for target in &health.targets {
+                let name = format!("{}:{}", target.host, target.port);
+                let of = |address: String, state| TargetHealth { upstream: balancer.name(), target: name.clone(), address, state };
+                if target.addresses.is_empty() {
+                    all.push(of(String::new(), "dns_error"));
+                }
+                for address in &target.addresses {
+                    let state = match (target.checked, address.healthy) {
+                        (false, _) => "healthchecks_off",
+                        (true, true) => "healthy",
+                        (true, false) => "unhealthy",
+                    };
+                    all.push(of(format!("{}:{}", address.ip, address.port), state));
+                }
+            }
+        }
+        all
+    }
+}
+
+impl admin::Node for Node {
+    fn version(&self) -> String {
+        self.version.clone()
+    }
+
+    fn hostname(&self) -> String {
+        self.hostname.clone()
+    }
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn configuration(&self) -> Value {
+        let mut shown = self.configuration.read().unwrap_or_else(PoisonError::into_inner).clone();
+        shown.insert("log_level".to_owned(), admin::Node::log_level(self).into());
+        Value::Object(shown)
+    }
+
+    fn pids(&self) -> (u32, Vec<u32>) {
+        let workers = self.serving().map_or(0, |serving| serving.connections.len());
+        (std::process::id(), vec![std::process::id(); workers])
+    }
+
+    fn timers(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn connections(&self) -> admin::Connections {
+        let counts = self.counts();
+        admin::Connections {
+            active: counts.active,
+            reading: counts.reading,
+            writing: counts.writing,
+            waiting: counts.waiting,
+            accepted: counts.accepted,
+            handled: counts.handled,
+            requests: counts.requests,
+        }
+    }
+
+    fn memory(&self) -> admin::Memory {
+        let pages: u64 =
+            std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0);
+        let resident = pages * rustix::param::page_size() as u64;
+        admin::Memory { workers: vec![(std::process::id(), resident)], shared: Vec::new() }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.loaded.load(Ordering::Acquire) { Ok(()) } else { Err("router builds not yet complete".to_owned()) }
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn log_level(&self) -> String {
+        self.level.lock().unwrap_or_else(PoisonError::into_inner).now.clone()
+    }
+
+    fn set_log_level(&self, level: &str, lasting: Duration, _cluster: bool) {
+        let (change, configured) = {
+            let mut state = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+            state.now = level.to_owned();
+            state.change += 1;
+            (state.change, state.configured.clone())
+        };
+        self.log.set_level(level);
+        if lasting.is_zero() {
+            return;
+        }
+        let (log, node) = (self.log.clone(), self.me.clone());
+        self.runtime.spawn(async move {
+            tokio::time::sleep(lasting).await;
+            let Some(node) = node.upgrade() else { return };
+            let mut state = node.level.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.change == change {
+                state.now = configured.clone();
+                log.set_level(&configured);
+            }
+        });
+    }
+
+    fn upstream_health(&self, upstream: Uuid) -> Option<admin::UpstreamHealth> {
+        let snapshot = self.serving()?.gateway.snapshot();
+        let health = snapshot.upstreams.by_id(upstream)?.health();
+        let hosts = health.targets.iter().map(|target| admin::HostHealth {
+            host: target.host.clone(),
+            port: target.port,
+            dns: target.dns.unwrap_or_default().to_owned(),
+            node_weight: target.weight.into(),
+            addresses: target
+                .addresses
+                .iter()
+                .map(|address| admin::AddressHealth {
+                    ip: address.ip.clone(),
+                    port: address.port,
+                    weight: address.weight.into(),
+                    healthy: address.healthy,
+                })
+                .collect(),
+        });
+        Some(admin::UpstreamHealth { checked: health.checks_in_use, healthy: health.healthy, hosts: hosts.collect() })
+    }
+
+    fn set_health(&self, upstream: Uuid, target: &str, address: Option<&str>, healthy: bool) -> Result<(), String> {
+        let gone = || "upstream not found".to_owned();
+        let snapshot = self.serving().ok_or_else(gone)?.gateway.snapshot();
+        let balancer = snapshot.upstreams.by_id(upstream).ok_or_else(gone)?;
+        let address = match address {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| format!("invalid address: {text}"))?),
+        };
+        balancer.set_health(target, address, healthy).map_err(|error| error.to_string())
+    }
+
+    fn metrics(&self) -> Option<String> {
+        self.metrics.get().map(|(exposition, env)| exposition(env))
+    }
+}

@@ -1,0 +1,197 @@
+//! The worker threads: one single-threaded runtime each, all listening on the same ports.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use portcullis_proxy::gateway::{Gateway, Worker};
+use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
+use portcullis_wire::tls::ServerTls;
+use portcullis_wire::{PoolSettings, Pools, Settings as WireSettings};
+use tokio::sync::watch;
+use tracing::error;
+
+/// How often a worker looks after itself: lets go of old snapshots, tells its connection count.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What workers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Serve,
+    /// Finish what runs, take nothing new.
+    Drain,
+    Stop,
+}
+
+/// Sockets of every worker, opened once: a reload hands them on, so that no connection in a kernel queue is lost.
+pub struct Sockets {
+    pub listens: Vec<Listen>,
+    /// By worker, then by entry.
+    by_worker: Vec<Vec<Socket>>,
+}
+
+impl Sockets {
+    /// Opens all entries for each worker. Errors with one line naming the address.
+    pub fn open(listens: &[Listen], workers: usize) -> Result<Self, String> {
+        let mut by_worker: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
+        for listen in listens {
+            let mut first: Option<Socket> = None;
+            for own in &mut by_worker {
+                let shared = match (&listen.address, &first) {
+                    (ListenAddress::Unix(_), Some(socket)) => try_clone(socket),
+                    _ => open(listen),
+                };
+                let socket = shared.map_err(|error| format!("bind() to {} failed ({error})", address_text(listen)))?;
+                if first.is_none() {
+                    first = Some(try_clone(&socket).map_err(|error| format!("{}: {error}", address_text(listen)))?);
+                }
+                own.push(socket);
+            }
+        }
+        Ok(Self { listens: listens.to_vec(), by_worker })
+    }
+
+    fn of_worker(&self, worker: usize) -> io::Result<Vec<Socket>> {
+        self.by_worker.get(worker).into_iter().flatten().map(try_clone).collect()
+    }
+
+    /// The same sockets again, for the next generation.
+    pub fn try_clone(&self) -> Result<Self, String> {
+        let clone = |own: &Vec<Socket>| own.iter().map(try_clone).collect::<io::Result<Vec<_>>>();
+        let by_worker =
+            self.by_worker.iter().map(clone).collect::<io::Result<_>>().map_err(|error| format!("listening sockets: {error}"))?;
+        Ok(Self { listens: self.listens.clone(), by_worker })
+    }
+
+    pub fn workers(&self) -> usize {
+        self.by_worker.len()
+    }
+}
+
+fn try_clone(socket: &Socket) -> io::Result<Socket> {
+    Ok(match socket {
+        Socket::Tcp(listener) => Socket::Tcp(listener.try_clone()?),
+        Socket::Unix(listener) => Socket::Unix(listener.try_clone()?),
+    })
+}
+
+fn address_text(listen: &Listen) -> String {
+    match &listen.address {
+        ListenAddress::Ip(SocketAddr::V4(address)) => address.to_string(),
+        ListenAddress::Ip(SocketAddr::V6(address)) => address.to_string(),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// A generation of worker threads.
+pub struct Workers {
+    order: watch::Sender<Order>,
+    threads: Vec<JoinHandle<()>>,
+    /// Client connections of each worker, as of its last tick.
+    connections: Arc<[AtomicU64]>,
+}
+
+/// What the threads of a generation are made from.
+#[derive(Clone)]
+pub struct Plan {
+    pub gateway: Arc<Gateway>,
+    pub tls: ServerTls,
+    pub wire: WireSettings,
+    pub pools: PoolSettings,
+}
+
+impl Workers {
+    pub fn start(plan: &Plan, sockets: &Sockets) -> Result<Self, String> {
+        let (order, orders) = watch::channel(Order::Serve);
+        let connections: Arc<[AtomicU64]> = (0..sockets.workers()).map(|_| AtomicU64::new(0)).collect();
+        let mut threads = Vec::new();
+        for number in 0..sockets.workers() {
+            let own = sockets.of_worker(number).map_err(|error| format!("listening sockets: {error}"))?;
+            let entrances: Vec<Entrance> =
+                sockets.listens.iter().enumerate().map(|(at, listen)| Entrance::new(at, listen, Some(&plan.tls))).collect();
+            let (plan, orders, connections) = (plan.clone(), orders.clone(), connections.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || work(number, &plan, own.into_iter().zip(entrances).collect(), orders, &connections[number]))
+                .map_err(|error| format!("starting a worker thread: {error}"))?;
+            threads.push(thread);
+        }
+        Ok(Self { order, threads, connections })
+    }
+
+    /// Client connections open now, within a tick.
+    pub fn connections(&self) -> Arc<[AtomicU64]> {
+        self.connections.clone()
+    }
+
+    /// Finishes running exchanges and takes no new connections; returns when all workers are done.
+    pub async fn drain(self) {
+        self.order.send_replace(Order::Drain);
+        self.join().await;
+    }
+
+    /// Ends now, whatever runs.
+    pub async fn stop(self) {
+        self.order.send_replace(Order::Stop);
+        self.join().await;
+    }
+
+    /// Tells a draining generation to end now.
+    pub fn hurry(&self) -> impl Fn() + Send + Sync + use<> {
+        let order = self.order.clone();
+        move || _ = order.send_replace(Order::Stop)
+    }
+
+    async fn join(self) {
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok()));
+        if !joined.await.unwrap_or(false) {
+            error!("a worker thread ended by a panic");
+        }
+    }
+}
+
+fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: watch::Receiver<Order>, connections: &AtomicU64) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, worker = number, "no runtime for this worker");
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let wire = portcullis_wire::Worker::new(plan.wire.clone());
+        wire.start();
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed));
+        for (socket, entrance) in doors {
+            let (service, wire) = (service.clone(), wire.clone());
+            tokio::task::spawn_local(async move {
+                if let Err(error) = accept(socket, entrance, service, wire).await {
+                    error!(%error, "a listening socket cannot be used");
+                }
+            });
+        }
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                changed = orders.changed() => if changed.is_err() || *orders.borrow() != Order::Serve { break },
+                _ = tick.tick() => {
+                    service.refresh();
+                    connections.store(wire.connections() as u64, Ordering::Relaxed);
+                }
+            }
+        }
+        if *orders.borrow() == Order::Drain {
+            wire.drain();
+            tokio::select! {
+                () = wire.drained() => {}
+                _ = orders.wait_for(|order| *order == Order::Stop) => {}
+            }
+        }
+    });
+}

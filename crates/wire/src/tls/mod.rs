@@ -1,0 +1,28 @@
+//! TLS on both sides, by rustls with aws-lc-rs.
+//!
+//! - [`keys`]: certificates with their keys: from PEM, and the node's own self-signed pair
+//! - [`server`]: towards clients: the certificate is chosen per handshake, from whatever snapshot is served then
+//! - [`upstream`]: towards upstreams: client configurations, cached by their settings
+
+pub mod keys;
+pub mod server;
+pub mod upstream;
+
+use std::sync::Arc;
+
+pub use keys::{certified_key, self_signed_default};
+pub use rustls::sign::CertifiedKey;
+pub use server::{Certificates, ServerTls, ServerTlsOptions, looks_like_tls, peer_facts};
+pub use upstream::UpstreamConfigs;
+
+use rustls::crypto::CryptoProvider;
+
+/// One line that says what is wrong with a certificate, a key or a TLS setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(pub String);
+
+/// The one provider of cryptography, given explicitly so that no process-wide default is needed.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

@@ -1,0 +1,12 @@
+//! The wire on real sockets: a small service in front of a scripted upstream.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod bodies;
+mod connections;
+mod framing;
+mod http2;
+mod listeners;
+mod refusals;
+mod support;
+mod upstreams;
