@@ -355,7 +355,8 @@ mod tests {
             (Some(ROUTE), None, Some(CONSUMER)),
             (Some(ROUTE), Some(SERVICE), Some(CONSUMER)),
         ];
-        let all: Vec<_> = ranks.iter().zip(1..).map(|((route, service, consumer), id)| bound(&A, id, *route, *service, *consumer)).collect();
+        let all: Vec<_> =
+            ranks.iter().zip(1..).map(|((route, service, consumer), id)| bound(&A, id, *route, *service, *consumer)).collect();
         for count in 1..=all.len() {
             assert_eq!(runs(&set(&all[..count]), Some(ROUTE), Some(SERVICE), Some(CONSUMER)), [count as u128], "{count}");
         }
