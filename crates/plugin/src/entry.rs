@@ -141,7 +141,7 @@ fn schema_of<P: Plugin>() -> ConfigSchema {
         [("consumer", "consumers", scopes.consumer), ("route", "routes", scopes.route), ("service", "services", scopes.service)]
     {
         if !allowed {
-            overrides.push((name, build::foreign_cascade(entity).eq(Value::Null)));
+            overrides.push((name, build::foreign(entity).eq(Value::Null)));
         }
     }
     const HTTP: &[&str] = &["grpc", "grpcs", "http", "https"];

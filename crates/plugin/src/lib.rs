@@ -42,13 +42,16 @@ pub use request::{Captures, Client, Context, Request, RequestId, Upstream};
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What a plugin waits for: in the end an answer, or none to let the request go on.
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Option<Box<Answer>>>> + 'a>>;
+
 /// What a plugin wants after its turn. The usual case, [`Step::Next`], allocates nothing.
 pub enum Step<'a> {
     Next,
     /// Ends the request with this answer; later plugins' `access` does not run.
     Answer(Box<Answer>),
     /// The plugin has to wait for something first.
-    Later(Pin<Box<dyn Future<Output = Result<Option<Box<Answer>>>> + 'a>>),
+    Later(Waiting<'a>),
     /// The plugin failed: 500 to the client, the cause to the log.
     Fail(Error),
 }

@@ -283,7 +283,8 @@ impl Headers {
         self.lines.retain(keep);
     }
 
-    /// Writes the lines for which `keep` says so, each with its CRLF. Neighbours in the buffer go in one copy.
+    /// Writes the lines for which `keep` says so, each with its CRLF. Neighbours in the buffer go in one copy; blanks behind a
+    /// value, which are no part of it, stay behind.
     pub fn write_to(&self, out: &mut Vec<u8>, mut keep: impl FnMut(&Line) -> bool) {
         let mut run = 0..0;
         for line in &self.lines {
@@ -291,11 +292,16 @@ impl Headers {
                 continue;
             }
             let (start, end) = (line.start as usize, line.end as usize);
-            if run.end == start {
+            if run.end != start {
+                out.extend_from_slice(&self.bytes[run]);
+                run = start..start;
+            }
+            if line.value_end + 2 == line.end {
                 run.end = end;
             } else {
-                out.extend_from_slice(&self.bytes[run]);
-                run = start..end;
+                out.extend_from_slice(&self.bytes[run.start..line.value_end as usize]);
+                out.extend_from_slice(b"\r\n");
+                run = end..end;
             }
         }
         out.extend_from_slice(&self.bytes[run]);

@@ -4,8 +4,8 @@
 //! behind a lock that is held for some tens of nanoseconds and never while waiting. Limits are exact: the comparison and
 //! the count are one step under the lock, whichever thread a request runs on.
 //!
-//! Memory is bounded: entries whose windows have all ended go once a minute, and a shard that is full gives up the entry
-//! among a few whose windows end soonest.
+//! Memory is bounded: entries whose windows have all ended go once a minute, and a shard that is full gives up an eighth of
+//! its entries, those whose windows end soonest.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
@@ -16,11 +16,10 @@ use uuid::Uuid;
 
 use super::window::{Counts, Hit, Limited, Window};
 
-const SHARDS: usize = 64;
-/// 2 million entries in all, some 300 MB at worst.
-const MAX_ENTRIES_PER_SHARD: usize = 32_768;
-/// How many entries of a full shard are compared to find one to give up.
-const CANDIDATES: usize = 16;
+/// Many, so that going through a whole one takes well under a millisecond.
+const SHARDS: usize = 256;
+/// 2 million entries in all, some 400 MB at worst.
+const MAX_ENTRIES_PER_SHARD: usize = 8192;
 const SWEEP_EVERY_SECS: u64 = 60;
 
 /// Who is counted.
@@ -88,12 +87,13 @@ struct Shard {
 /// Every count of this process; outlives configurations.
 pub struct Counters {
     shards: Vec<Mutex<Shard>>,
+    max_entries_per_shard: usize,
     seed: RandomState,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), seed: RandomState::new() }
+        Self::with_room_for(MAX_ENTRIES_PER_SHARD)
     }
 }
 
@@ -104,6 +104,10 @@ pub struct Scoped {
 }
 
 impl Counters {
+    pub fn with_room_for(max_entries_per_shard: usize) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), max_entries_per_shard, seed: RandomState::new() }
+    }
+
     pub fn scoped(&self, scope: Scope) -> Scoped {
         let mut hasher = self.seed.build_hasher();
         scope.hash(&mut hasher);
@@ -128,8 +132,8 @@ impl Counters {
             entry.ends = entry.ends.max(ends);
             return entry.counts.hit(limits, windows);
         }
-        if shard.entries.len() >= MAX_ENTRIES_PER_SHARD {
-            shard.give_one_up(hash);
+        if shard.entries.len() >= self.max_entries_per_shard {
+            shard.make_room();
         }
         let mut entry = Entry { hash, scope: scoped.scope, who: who.into(), ends, counts: Counts::default() };
         let hit = entry.counts.hit(limits, windows);
@@ -144,16 +148,24 @@ impl Counters {
 }
 
 impl Shard {
-    /// Removes the entry whose windows end soonest among a few. `hash` is that of the newcomer, for a place to start.
-    fn give_one_up(&mut self, hash: u64) {
-        let skip = hash as usize % self.entries.len().saturating_sub(CANDIDATES).max(1);
-        let Some(soonest) =
-            self.entries.iter().skip(skip).take(CANDIDATES).min_by_key(|entry| entry.ends).map(|entry| (entry.hash, entry.ends))
-        else {
+    /// Removes an eighth of the entries, those whose windows end soonest.
+    fn make_room(&mut self) {
+        let mut ends: Vec<u64> = self.entries.iter().map(|entry| entry.ends).collect();
+        let mut surplus = (ends.len() / 8).max(1).min(ends.len());
+        if surplus == 0 {
             return;
-        };
-        if let Ok(found) = self.entries.find_entry(soonest.0, |entry| (entry.hash, entry.ends) == soonest) {
-            found.remove();
         }
+        let (_, last, _) = ends.select_nth_unstable(surplus - 1);
+        let last = *last;
+        let sooner = self.entries.iter().filter(|entry| entry.ends < last).count();
+        // Of those that end together, only as many as are needed go.
+        surplus -= sooner;
+        self.entries.retain(|entry| {
+            if entry.ends == last && surplus > 0 {
+                surplus -= 1;
+                return false;
+            }
+            entry.ends >= last
+        });
     }
 }
