@@ -20,7 +20,15 @@ const WITHOUT_DATABASE: PlainHandler = |admin, _| {
     })
 };
 
+/// Nothing reads or writes documents here yet, and a client must not take silence for success.
+const MISSING: PlainHandler = |_, _| {
+    Box::pin(async {
+        Err(Refusal::message(StatusCode::NOT_IMPLEMENTED, "this version takes no declarative configuration over the Admin API"))
+    })
+};
+
 pub fn endpoints(table: &mut Table) {
-    table.plain(Method::GET, PATH, WITHOUT_DATABASE);
-    table.plain(Method::POST, PATH, WITHOUT_DATABASE);
+    table.plain(Method::GET, PATH, MISSING);
+    table.plain(Method::POST, PATH, MISSING);
+    table.at(PATH).before = Some(WITHOUT_DATABASE);
 }

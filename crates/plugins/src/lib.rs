@@ -20,6 +20,7 @@ pub mod correlation_id;
 pub mod cors;
 pub mod ip_restriction;
 pub mod key_auth;
+pub mod prometheus;
 pub mod rate_limiting;
 pub mod request_termination;
 
@@ -32,6 +33,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<cors::Cors>(),
     Entry::of::<ip_restriction::IpRestriction>(),
     Entry::of::<key_auth::KeyAuth>(),
+    Entry::of::<prometheus::Prometheus>(),
     Entry::of::<rate_limiting::RateLimiting>(),
     Entry::of::<request_termination::RequestTermination>(),
 ];

@@ -89,12 +89,15 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         }
         Check::Conditional { if_field, if_match, then_field, then_match, then_required, then_error } => {
             let (Some(condition), Some(value)) = (at(record, if_field), at(record, then_field)) else { return Ok(()) };
-            let looked_at = [*if_field, *then_field];
-            if wrong(&looked_at) || referenced(&looked_at) || keeps(if_match, false, condition).is_err() {
+            if wrong(&[*if_field]) || referenced(&[*if_field, *then_field]) || keeps(if_match, false, condition).is_err() {
                 return Ok(());
             }
-            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
             let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
+            // Kong tries the field's own rules again here, so one that is wrong anyway fails the condition too.
+            if wrong(&[*then_field]) {
+                return entity(text);
+            }
+            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
             Err(vec![(ENTITY.to_owned(), text.into()), ((*then_field).to_owned(), complaint.into())])
         }
         Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {

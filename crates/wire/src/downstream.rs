@@ -145,6 +145,16 @@ impl Downstream {
         }
     }
 
+    /// Reads ahead until the whole request body is in memory, where that is possible within the connection's read buffer
+    /// (32 KiB). Nothing is taken: [`Downstream::read_body`] or streaming follows. False for larger bodies and for HTTP/2.
+    pub async fn gather_body(&mut self) -> Result<bool, BodyError> {
+        self.timer.disarm();
+        match &self.side {
+            Side::H1(_) => self.h1_gather_body().await,
+            Side::H2(_) => Ok(false),
+        }
+    }
+
     /// Sends a complete answer of the gateway's own. Sets `Content-Length` unless the status forbids a body; the body stays
     /// unsent for HEAD, where a `Content-Length` in `head` stays if `body` is empty. `Connection` and `Upgrade` lines of the
     /// head go out beside the wire's own `Connection` line (426 answers need them).

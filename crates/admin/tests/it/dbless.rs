@@ -66,3 +66,10 @@ async fn the_log_level_of_the_cluster_cannot_be_changed() {
     let reply = gateway.put("/debug/cluster/log-level/debug", json!({})).await.expect(405);
     assert_eq!(reply.body, json!({ "message": "cannot change log level when not using a database" }));
 }
+
+#[tokio::test]
+async fn a_document_that_is_not_taken_is_not_acknowledged() {
+    let gateway = Gateway::dbless().await;
+    gateway.post("/config", json!({ "_format_version": "3.0" })).await.expect(501);
+    gateway.get("/config").await.expect(501);
+}

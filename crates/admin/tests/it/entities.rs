@@ -91,7 +91,8 @@ async fn two_changes_at_once_both_stay() {
         let one = gateway.patch("/services/s", json!({ "retries": round }));
         let other = gateway.patch("/services/s", json!({ "port": 1000 + round }));
         let (one, other) = tokio::join!(one, other);
-        (one.expect(200), other.expect(200));
+        one.expect(200);
+        other.expect(200);
         let row = gateway.get("/services/s").await.body;
         assert_eq!((&row["retries"], &row["port"]), (&json!(round), &json!(1000 + round)));
     }

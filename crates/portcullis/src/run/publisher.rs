@@ -67,7 +67,12 @@ impl Writer for Publisher {
         Box::pin(async move {
             let mut serving = self.serving.lock().await;
             let applied = self.store.apply(changes).await?;
-            serving.builder.apply(&applied.changes);
+            if applied.reload {
+                // Another process wrote too: its rows are in no list of changes.
+                serving.builder.load(&*self.store, &self.catalog).await?;
+            } else {
+                serving.builder.apply(&applied.changes);
+            }
             serving.publish();
             Ok(applied)
         })

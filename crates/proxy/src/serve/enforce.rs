@@ -28,7 +28,7 @@ pub fn protocol(request: &Request, route: &Route) -> Option<Answer> {
     let mut location = b"https://".to_vec();
     location.extend(trusted.map_or_else(own, <[u8]>::to_vec));
     location.extend_from_slice(request.head.target());
-    Some(Answer::empty(status).header("Location", location))
+    Some(Answer::status(status).header("Location", location))
 }
 
 fn grpc(request: &Request, route: &Route) -> Option<Answer> {

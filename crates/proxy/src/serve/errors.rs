@@ -127,6 +127,7 @@ pub fn low_message(status: u16) -> std::borrow::Cow<'static, str> {
         414 => "URI too long",
         417 => "Expectation failed",
         494 => "Request header or cookie too large",
+        497 => "The plain HTTP request was sent to HTTPS port",
         500 => "An unexpected error occurred",
         502 => "An invalid response was received from the upstream server",
         503 => "The upstream server is currently unavailable",
@@ -134,27 +135,6 @@ pub fn low_message(status: u16) -> std::borrow::Cow<'static, str> {
         other => return format!("The upstream server responded with {other}").into(),
     }
     .into()
-}
-
-/// `grpc-status` for an HTTP status.
-pub fn grpc_status(status: u16) -> u16 {
-    match status {
-        200..=299 => 0,
-        400 => 3,
-        401 => 16,
-        403 => 7,
-        404 => 5,
-        409 => 6,
-        429 => 8,
-        499 => 1,
-        500 => 13,
-        501 => 12,
-        503 => 14,
-        504 => 4,
-        402..=498 => 3,
-        502 | 505..=599 => 13,
-        _ => 2,
-    }
 }
 
 #[cfg(test)]

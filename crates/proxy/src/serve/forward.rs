@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::upstream_head::{self, BodyHeaders, Hop, put_number};
+use super::upstream_head::{self, BodyHeaders, Hop};
 use super::{End, Resolved, Routed, Trace, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
@@ -182,6 +182,12 @@ impl Worker {
                 down.read_body(&mut body, length).await.map_err(respond::body_error)?;
                 Ok(Body::Whole(body))
             }
+            // The upstream is told the length of a small chunked body, as nginx does when it buffers.
+            Framing::Chunked if buffering && down.gather_body().await.map_err(respond::body_error)? => {
+                let mut body = Vec::new();
+                down.read_body(&mut body, u64::MAX).await.map_err(respond::body_error)?;
+                Ok(Body::Whole(body))
+            }
             _ => Ok(Body::Stream),
         }
     }
@@ -231,7 +237,7 @@ impl Worker {
             let key = balancer.key(&input, Uuid::new_v4);
             return Ok(Targets::Balancer(balancer.clone(), key));
         }
-        let host: Arc<str> = if own { service.host.clone() } else { Arc::from(&*upstream.host) };
+        let host = upstream.host.clone();
         if let Some(ip) = crate::dns::literal(&host) {
             return Ok(Targets::Address(SocketAddr::new(ip, upstream.port), host));
         }
@@ -263,12 +269,7 @@ impl Worker {
     }
 
     fn record(&self, trace: &mut Trace, place: &Place, begun: Instant, state: Option<TryState>, code: u16) {
-        if !trace.upstream_status.is_empty() {
-            trace.upstream_status.push_str(", ");
-        }
-        let mut digits = Vec::with_capacity(4);
-        put_number(&mut digits, code.into());
-        trace.upstream_status.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+        trace.statuses.push(code);
         let start = self.wall_clock_ns(begun);
         trace.tries.push(Try {
             balancer_start_ms: (start / 1_000_000) as u64,

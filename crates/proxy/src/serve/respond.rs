@@ -1,6 +1,5 @@
 //! Answers the gateway makes itself, and the headers every response gains (behaviour checklist 6.2, 6.3, 17).
 
-use std::borrow::Cow;
 use std::time::Instant;
 
 use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
@@ -9,7 +8,7 @@ use portcullis_wire::{BodyError, Downstream, Headers};
 use tracing::error;
 
 use super::errors::{self, Format};
-use super::upstream_head::put_number;
+use super::upstream_head::Decimal;
 use super::{End, Resolved, Trace};
 use crate::gateway::Worker;
 
@@ -67,7 +66,7 @@ impl Worker {
             414 | 494 => Format::Plain,
             _ => errors::negotiate_low(headers, settings.error_default_type),
         };
-        let mut head = ResponseHead { status: if status == 494 { 400 } else { status }, ..ResponseHead::default() };
+        let mut head = ResponseHead { status: if matches!(status, 494 | 497) { 400 } else { status }, ..ResponseHead::default() };
         head.headers.append("Content-Type", format.content_type().as_bytes());
         if settings.headers.server {
             head.headers.append("Server", settings.product.as_bytes());
@@ -122,12 +121,16 @@ impl Worker {
 
     /// What the gateway says for a status when a plugin gives no body: Kong's error text for some, nginx' page for others.
     fn default_body(&self, status: u16, request: &Request, content_type: &mut dyn FnMut(&str)) -> Vec<u8> {
-        let page: Cow<'static, str> = match status {
-            302 => "302 Found".into(),
-            401 => "401 Authorization Required".into(),
-            403 => "403 Forbidden".into(),
-            410 => "410 Gone".into(),
-            429 => "429 Too Many Requests".into(),
+        let reason = match status {
+            301 => "Moved Permanently",
+            302 => "Found",
+            303 => "See Other",
+            307 => "Temporary Redirect",
+            308 => "Permanent Redirect",
+            401 => "Authorization Required",
+            403 => "Forbidden",
+            410 => "Gone",
+            429 => "Too Many Requests",
             400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504 => {
                 let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
                 content_type(format.content_type());
@@ -136,10 +139,11 @@ impl Worker {
             }
             _ => return Vec::new(),
         };
-        content_type("text/html; charset=UTF-8");
-        let product = &self.gateway.settings.product;
+        // nginx names no charset on its own page for these two.
+        content_type(if matches!(status, 301 | 302) { "text/html" } else { "text/html; charset=UTF-8" });
+        let title = format!("{status} {reason}");
         let page = format!(
-            "<html>\r\n<head><title>{page}</title></head>\r\n<body>\r\n<center><h1>{page}</h1></center>\r\n<hr><center>{product}</center>\r\n</body>\r\n</html>\r\n"
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
         );
         page.into_bytes()
     }
@@ -152,8 +156,6 @@ impl Worker {
         let message = errors::low_message(status);
         if format == Format::Grpc {
             head.headers.set("Content-Type", b"application/json; charset=utf-8");
-            head.headers.set("grpc-status", errors::grpc_status(status).to_string().as_bytes());
-            head.headers.set("grpc-message", message.as_bytes());
             let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
             return (head, body);
         }
@@ -180,7 +182,7 @@ impl Worker {
                     self.append_via(headers, request);
                 }
                 if tokens.upstream_status {
-                    headers.append("X-Kong-Upstream-Status", trace.upstream_status.as_bytes());
+                    headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
                 }
             }
             None if tokens.response_latency => append_ms(headers, "X-Kong-Response-Latency", request.started, Instant::now()),
@@ -205,7 +207,11 @@ impl Worker {
         if !request.response_headers.is_empty() {
             for (name, value) in request.response_headers.iter() {
                 let name = String::from_utf8_lossy(name);
-                headers.set(&name, value);
+                if name.eq_ignore_ascii_case("set-cookie") {
+                    set_cookie(headers, value);
+                } else {
+                    headers.set(&name, value);
+                }
             }
         }
         if tokens.server && headers.known(Known::Server).is_none() {
@@ -223,7 +229,7 @@ impl Worker {
             self.append_via(headers, request);
         }
         if tokens.upstream_status {
-            headers.append("X-Kong-Upstream-Status", trace.upstream_status.as_bytes());
+            headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
         if tokens.request_id {
             headers.append("X-Kong-Request-Id", request.id.as_bytes());
@@ -234,18 +240,19 @@ impl Worker {
     }
 
     fn append_via(&self, headers: &mut Headers, request: &Request) {
+        // The protocol is the one the response arrives in at the client, as Kong writes it.
+        let own = if request.head.version >= portcullis_plugin::Version::Http2 { &self.via.1 } else { &self.via.0 };
+        if headers.known(Known::Via).is_none() {
+            headers.append("Via", own);
+            return;
+        }
         let mut value = self.take_buffer();
         for earlier in headers.get_all("via") {
             value.extend_from_slice(earlier);
             value.extend_from_slice(b", ");
         }
-        if !value.is_empty() {
-            headers.remove_known(Known::Via);
-        }
-        // The protocol is the one the response arrives in at the client, as Kong writes it.
-        value.extend_from_slice(if request.head.version >= portcullis_plugin::Version::Http2 { b"2 " } else { b"1.1 " });
-        value.extend_from_slice(self.gateway.settings.product.as_bytes());
-        headers.append("Via", &value);
+        value.extend_from_slice(own);
+        headers.set("Via", &value);
         self.give_buffer(value);
     }
 
@@ -276,10 +283,17 @@ pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &
     }
 }
 
+/// Adds a cookie beside the upstream's; one of the same name is replaced.
+fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
+    let name_of = |value: &[u8]| value.split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
+    let own = name_of(cookie);
+    headers.retain(|name, value| !name.eq_ignore_ascii_case(b"set-cookie") || name_of(value) != own);
+    headers.append("Set-Cookie", cookie);
+}
+
 fn append_ms(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
-    let mut text = Vec::with_capacity(8);
-    put_number(&mut text, to.saturating_duration_since(from).as_millis() as u64);
-    headers.append(name, &text);
+    let mut text = Decimal::default();
+    headers.append(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.

@@ -119,8 +119,15 @@ impl Builder {
                 "plugins" => self.plugin(change.id, new, &mut touched),
                 "upstreams" => self.upstream(change.id, new),
                 "targets" => self.target(change.id, old, new),
-                "certificates" => self.work.certificates.certificate(change.id, new),
-                "snis" => self.work.certificates.sni(change.id, old, new),
+                "certificates" => {
+                    self.work.certificates.certificate(change.id, new);
+                    self.speak_anew(|service| service.client_certificate.as_ref().is_some_and(|of| of.id == change.id));
+                }
+                "ca_certificates" => {
+                    self.work.certificates.authority(change.id, new);
+                    self.speak_anew(|service| service.ca_certificates.iter().flatten().any(|id| *id == change.id));
+                }
+                "snis" => self.work.certificates.sni(old, new),
                 name => {
                     for credentials in self.work.credentials.iter_mut().filter(|credentials| credentials.index.entity == name) {
                         credentials.change(old, new);
@@ -144,6 +151,16 @@ impl Builder {
         if enabled != was_enabled {
             let routes: Vec<Arc<router::Route>> = self.routes.values().filter(|route| route.service == Some(id)).cloned().collect();
             routes.into_iter().for_each(|route| self.place(route));
+        }
+    }
+
+    /// Works out anew how TLS is spoken with the services whose certificates changed.
+    fn speak_anew(&mut self, concerned: impl Fn(&Service) -> bool) {
+        let rows: Vec<Arc<ServiceRow>> =
+            self.work.services.iter().filter(|row| row.1.https && concerned(&row.1.entity)).map(|row| row.1.clone()).collect();
+        for row in rows {
+            let fresh = service_row((*row.entity).clone(), &self.work.certificates);
+            self.work.services.insert(ById(row.entity.id, Arc::new(fresh)));
         }
     }
 

@@ -41,8 +41,23 @@ impl Keyed for Sni {
     }
 }
 
+/// A CA certificate that upstreams may be verified against.
+#[derive(Clone)]
+struct Authority {
+    id: Uuid,
+    pem: Arc<str>,
+}
+
+impl Keyed for Authority {
+    type Key = Uuid;
+    fn key(&self) -> &Uuid {
+        &self.id
+    }
+}
+
 #[derive(Clone)]
 pub struct Certificates {
+    authorities: Sharded<Authority>,
     pairs: Sharded<Pair>,
     snis: Sharded<Sni>,
     /// The node's own certificate, for names nobody configured.
@@ -53,7 +68,7 @@ pub struct Certificates {
 impl Certificates {
     /// `upstream` makes the client configurations for upstreams that speak TLS.
     pub fn new(fallback: Option<Arc<CertifiedKey>>, upstream: Arc<tls::UpstreamConfigs>) -> Self {
-        Self { pairs: Sharded::default(), snis: Sharded::default(), fallback, upstream }
+        Self { authorities: Sharded::default(), pairs: Sharded::default(), snis: Sharded::default(), fallback, upstream }
     }
 
     /// The same settings without any configured certificate.
@@ -63,16 +78,15 @@ impl Certificates {
 
     /// The certificate for a client that names this server, or none.
     pub fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        if self.snis.is_empty() {
-            return self.fallback.clone();
-        }
-        let name = sni.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-        let named = name.as_deref().and_then(|name| {
-            let left = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
-            let right = name.rsplit_once('.').map(|(stem, _)| format!("{stem}.*"));
-            self.pair(name).or_else(|| self.pair(&left?)).or_else(|| self.pair(&right?))
-        });
-        named.or_else(|| self.pair("*")).or_else(|| self.fallback.clone())
+        let Some(name) = sni.filter(|_| !self.snis.is_empty()) else { return self.fallback.clone() };
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let left = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let right = name.rsplit_once('.').map(|(stem, _)| format!("{stem}.*"));
+        self.pair(&name)
+            .or_else(|| self.pair(&left?))
+            .or_else(|| self.pair(&right?))
+            .or_else(|| self.pair("*"))
+            .or_else(|| self.fallback.clone())
     }
 
     fn pair(&self, name: &str) -> Option<Arc<CertifiedKey>> {
@@ -82,7 +96,9 @@ impl Certificates {
     /// How TLS is spoken with a service.
     pub fn upstream_tls(&self, service: &Service) -> Arc<UpstreamTls> {
         let client = service.client_certificate.as_ref().and_then(|of| self.pairs.get(&of.id)).map(|pair| pair.key.clone());
-        self.upstream.for_service(service.tls_verify.unwrap_or(false), service.tls_verify_depth, &[], client)
+        let roots: Vec<Arc<str>> =
+            service.ca_certificates.iter().flatten().filter_map(|id| self.authorities.get(id)).map(|ca| ca.pem.clone()).collect();
+        self.upstream.for_service(service.tls_verify.unwrap_or(false), service.tls_verify_depth, &roots, client)
     }
 
     pub(super) fn certificate(&mut self, id: Uuid, new: Option<&Record>) {
@@ -97,8 +113,14 @@ impl Certificates {
         }
     }
 
-    pub(super) fn sni(&mut self, id: Uuid, old: Option<&Record>, new: Option<&Record>) {
-        let _ = id;
+    pub(super) fn authority(&mut self, id: Uuid, new: Option<&Record>) {
+        match new.and_then(|record| record.get("cert")).and_then(Value::as_str) {
+            Some(pem) => _ = self.authorities.insert(Authority { id, pem: pem.into() }),
+            None => _ = self.authorities.remove(&id),
+        }
+    }
+
+    pub(super) fn sni(&mut self, old: Option<&Record>, new: Option<&Record>) {
         let name = |record: &Record| record.get("name").and_then(Value::as_str).map(str::to_ascii_lowercase);
         if let Some(old) = old.and_then(name) {
             self.snis.remove(&*old);

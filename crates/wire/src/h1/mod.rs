@@ -148,6 +148,22 @@ impl H1 {
         Ok(received)
     }
 
+    /// Reads ahead until the whole body is in the read buffer, taking nothing of it. False when it is larger than that.
+    async fn gather_body(&mut self, worker: &Worker, timer: &Timer, sent: &mut u64) -> Result<bool, BodyError> {
+        loop {
+            let mut ahead = self.body;
+            ahead.take(self.buffer.data(), &mut 0).map_err(|_| BodyError::Malformed)?;
+            if ahead.is_done() {
+                return Ok(true);
+            }
+            if self.buffer.is_full() {
+                return Ok(false);
+            }
+            self.invite_body(timer, worker.settings.send_timeout, sent).await.map_err(|_| BodyError::ClientGone)?;
+            poll_fn(|context| self.poll_body(worker, timer, context)).await?;
+        }
+    }
+
     /// Reads and forgets what is left of the request body, within limits. Whether its end was reached.
     async fn discard_body(&mut self, worker: &Worker, timer: &Timer) -> bool {
         let limit = self.body_bytes.saturating_add(DISCARD_LIMIT);
@@ -361,6 +377,11 @@ impl Downstream {
                 Err(error)
             }
         }
+    }
+
+    pub(crate) async fn h1_gather_body(&mut self) -> Result<bool, BodyError> {
+        let Downstream { worker, timer, exchange, side: Side::H1(h1), .. } = self else { return Ok(false) };
+        h1.gather_body(worker, timer, &mut exchange.sent).await.inspect_err(|_| exchange.keep_alive = false)
     }
 
     pub(crate) async fn h1_respond(&mut self, head: &mut ResponseHead, body: &[u8]) -> Result<(), ClientGone> {

@@ -1,0 +1,85 @@
+//! prometheus: counts and measures what passes, and tells it at `GET /metrics` under Kong's metric names.
+//!
+//! Each thread counts in a table of its own, so that counting never waits for another worker; a scrape adds the tables up
+//! ([`exposition`]). What is counted belongs to the process and outlives configuration changes.
+
+mod exposition;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
+use portcullis_schema::Fields;
+use serde::Deserialize;
+
+use tables::Tables;
+
+#[derive(Debug, Deserialize, Fields)]
+pub struct Config {
+    /// Whether requests and bytes are counted by consumer too.
+    #[field(boolean().default(false))]
+    pub per_consumer: bool,
+    /// Whether answers are counted by their status.
+    #[field(boolean().default(false))]
+    pub status_code_metrics: bool,
+    /// Whether use of AI providers is counted.
+    #[field(boolean().default(false))]
+    pub ai_metrics: bool,
+    /// Whether latencies are measured.
+    #[field(boolean().default(false))]
+    pub latency_metrics: bool,
+    /// Whether bytes are counted.
+    #[field(boolean().default(false))]
+    pub bandwidth_metrics: bool,
+    /// Whether the health of targets is told.
+    #[field(boolean().default(false))]
+    pub upstream_health_metrics: bool,
+}
+
+/// See the module's description.
+pub struct Prometheus {
+    config: Config,
+    tables: Arc<Tables>,
+    /// Counts this instance among those that tell targets' health, while it lives.
+    _health: Option<tables::TellsHealth>,
+}
+
+impl Plugin for Prometheus {
+    const NAME: &'static str = "prometheus";
+    const PRIORITY: i32 = 13;
+    const PHASES: Phases = Phases::LOG;
+    const METRICS: Option<fn(&Env) -> String> = Some(exposition::write);
+    type Config = Config;
+
+    fn new(config: Config, _instance: &Instance, env: &Env) -> Result<Self> {
+        let tables = env.state.get::<Tables>();
+        let health = config.upstream_health_metrics.then(|| tables.tell_health());
+        Ok(Self { config, tables, _health: health })
+    }
+}
+
+impl Handler for Prometheus {
+    fn log(&self, exchange: &Exchange<'_>) {
+        // As in Kong: what matched no route is nobody's traffic.
+        let Some(route) = &exchange.request.route else { return };
+        let request = exchange.request;
+        let consumer = if self.config.per_consumer { request.consumer.as_ref() } else { None };
+        self.tables.count(route, request.service.as_ref(), consumer, |series| {
+            if self.config.status_code_metrics {
+                series.answered(exchange.response.status, exchange.source);
+            }
+            if self.config.bandwidth_metrics {
+                series.received += exchange.request_bytes;
+                series.sent += exchange.response_bytes;
+                series.has_bytes = true;
+            }
+            if self.config.latency_metrics {
+                let latencies = &exchange.latencies;
+                series.measured(latencies.kong, latencies.proxy, latencies.request);
+            }
+        });
+    }
+}
