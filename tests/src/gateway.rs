@@ -68,12 +68,17 @@ impl Builder {
         self.prefix.path()
     }
 
+    /// Where the proxy's plain listener will be.
+    pub fn proxy(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[0]))
+    }
+
     /// The environment's settings: defaults first, the test's own after them.
     fn environment(&self) -> Vec<(String, String)> {
         let [proxy, tls, admin, status] = self.ports.map(|port| format!("127.0.0.1:{port}"));
         let defaults = [
             ("nginx_main_daemon", "off".to_owned()),
-            ("nginx_worker_processes", "2".to_owned()),
+            ("nginx_main_worker_processes", "2".to_owned()),
             ("proxy_listen", format!("{proxy}, {tls} http2 ssl")),
             ("admin_listen", admin),
             ("status_listen", status),

@@ -7,10 +7,10 @@ use serde_json::json;
 
 #[test]
 fn wrong_settings_are_all_named_and_nothing_starts() {
-    let build = Gateway::build().set("nginx_worker_processes", "many").set("log_level", "loud").set("proxy_listen", "127.0.0.1:port");
+    let build = Gateway::build().set("nginx_main_worker_processes", "many").set("log_level", "loud").set("proxy_listen", "127.0.0.1:port");
     let outcome = build.run(&["start"]);
     assert_eq!(outcome.code, Some(1));
-    for part in ["nginx_worker_processes", "log_level", "proxy_listen"] {
+    for part in ["nginx_main_worker_processes", "log_level", "proxy_listen"] {
         assert!(outcome.output.contains(part), "{part} is not named: {}", outcome.output);
     }
     assert!(!build.prefix().join("portcullis.db").exists());

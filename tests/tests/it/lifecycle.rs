@@ -53,12 +53,17 @@ fn reloads_cost_no_request() {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     let mut client = Client::connect(proxy);
-                    for _ in 0..5 {
-                        let answer = client.get("/bytes/100");
-                        assert_eq!((answer.status, answer.body.len()), (200, 100), "{}", answer.head);
+                    for number in 0..5 {
+                        client.send(get("/bytes/100"));
+                        // A worker that leaves closes idle connections; a request that crosses with that is sent again, as
+                        // RFC 9112 section 9.3.1 has it. The first one on a connection must be answered.
+                        let Some((status, head)) = client.head() else {
+                            assert!(number > 0, "a connection was closed before its first answer");
+                            break;
+                        };
+                        assert_eq!((status, client.take(100).len()), (200, 100), "{head}");
                         answered.fetch_add(1, Ordering::Relaxed);
-                        // A drained worker says so in its last answer, and then it closes.
-                        if answer.header("connection") == Some("close") {
+                        if head.contains("\r\nConnection: close\r\n") {
                             break;
                         }
                     }

@@ -8,4 +8,5 @@ mod framing;
 mod lifecycle;
 mod plugins_smoke;
 mod proxying;
+mod tls_and_http2;
 mod tour;

@@ -138,7 +138,8 @@ fn failing_upstreams_are_told_apart() {
     }
     admin.patch("/services/up", json!({"read_timeout": 50, "retries": 0}));
     let answer = gateway.get("/hold");
-    assert_eq!((answer.status, &answer.json()["message"]), (504, &json!("The upstream server is timing out")));
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().starts_with("The upstream server is timing out\n"), "{}", answer.text());
     admin.patch("/services/up", json!({"port": free_port(), "retries": 1}));
     assert_eq!(gateway.get("/bytes/1").status, 502);
 }
@@ -160,10 +161,9 @@ fn an_early_answer_ends_an_upload() {
     let upstream = Upstream::start();
     let gateway = Gateway::before(&upstream);
     let mut client = gateway.client();
-    client.send("POST /early HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 10\r\n\r\nhalf.");
+    client.send("POST /early HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 1000000\r\n\r\nits beginning");
     let answer = client.answer();
     assert_eq!((answer.status, answer.text().as_str()), (413, "no!"));
-    client.send("");
     assert!(client.is_closed());
 }
 
