@@ -100,7 +100,7 @@ pub struct Applied {
     /// Grows with each committed change set of this store.
     pub version: u64,
     pub changes: Vec<Change>,
-    /// Everything was replaced, or another process wrote: `changes` lists nothing, subscribers read all rows anew.
+    /// More happened than `changes` lists: everything was replaced, or another process wrote. Read all rows anew.
     pub reload: bool,
 }
 
