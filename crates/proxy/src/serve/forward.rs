@@ -18,8 +18,8 @@ use super::{End, Resolved, Routed, Trace, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
+use crate::snapshot::ServiceRow;
 use crate::snapshot::builder::host_with_port;
-use crate::snapshot::{ServiceRow, Snapshot};
 
 /// Where one try goes.
 struct Place {
@@ -45,7 +45,6 @@ impl Worker {
     /// Sends the request to the service, trying as often as it allows, and relays the answer.
     pub(super) async fn forward(
         &self,
-        snapshot: &Snapshot,
         service: &ServiceRow,
         request: &mut Request,
         routed: &Routed<'_>,
@@ -54,7 +53,7 @@ impl Worker {
         resolved: &Resolved<'_>,
     ) -> Result<ResponseHead, End> {
         let body = self.take_small_body(request, down).await?;
-        let targets = self.targets(snapshot, service, request, routed).await?;
+        let targets = self.targets(service, request, routed).await?;
         trace.balanced = Some(Instant::now());
         let entity = &service.entity;
         let timeouts = Timeouts {
@@ -209,13 +208,13 @@ impl Worker {
     }
 
     /// Where tries for the request's host come from: an upstream entity of that name, the address itself, or DNS.
-    async fn targets(&self, snapshot: &Snapshot, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
+    async fn targets(&self, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
         let upstream = &request.upstream;
         let own = upstream.port == service.port && *upstream.host == *service.entity.host;
         if own && let Some(address) = service.address {
             return Ok(Targets::Address(address, service.host.clone()));
         }
-        if let Some(balancer) = snapshot.upstreams.get(&upstream.host) {
+        if let Some(balancer) = routed.snapshot.upstreams.get(&upstream.host) {
             let mut text = [0u8; 48];
             let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
             let input = HashInput {
