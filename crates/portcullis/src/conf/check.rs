@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Vec<String> {
-        complaints(&load(text, [], &[]).unwrap())
+        complaints(&load(text, [], &[]).0)
     }
 
     #[test]

@@ -43,11 +43,9 @@ pub fn find_file(named: Option<&Path>) -> Result<Option<PathBuf>, Complaints> {
 }
 
 /// Reads `text` (a configuration file) under `environment` (name and value of each variable) and `overrides`.
-pub fn load(
-    text: &str,
-    environment: impl IntoIterator<Item = (String, String)>,
-    overrides: &[(&str, String)],
-) -> Result<Loaded, Complaints> {
+///
+/// A key whose value is complained about has none.
+pub fn load(text: &str, environment: impl IntoIterator<Item = (String, String)>, overrides: &[(&str, String)]) -> (Loaded, Complaints) {
     load_over(Given::new(), text, environment, overrides)
 }
 
@@ -57,7 +55,7 @@ pub fn load_over(
     text: &str,
     environment: impl IntoIterator<Item = (String, String)>,
     overrides: &[(&str, String)],
-) -> Result<Loaded, Complaints> {
+) -> (Loaded, Complaints) {
     let mut warnings = Vec::new();
     let mut given = stored;
     merge(&mut given, parse_file(text, &mut warnings), &mut warnings);
@@ -112,7 +110,7 @@ pub fn block_of(name: &str) -> Option<(&'static str, &str)> {
     BLOCKS.iter().find_map(|block| Some((*block, rest.strip_prefix(block)?.strip_prefix('_').filter(|directive| !directive.is_empty())?)))
 }
 
-fn check(given: Given, mut warnings: Vec<String>) -> Result<Loaded, Complaints> {
+fn check(given: Given, mut warnings: Vec<String>) -> (Loaded, Complaints) {
     let prefix = given.get("vault_env_prefix").map_or("", |prefix| prefix.trim());
     let secrets = Secrets { prefix, lookup: &|name| std::env::var(name).ok() };
     let mut values = BTreeMap::new();
@@ -120,7 +118,7 @@ fn check(given: Given, mut warnings: Vec<String>) -> Result<Loaded, Complaints> 
     let mut without_effect = Vec::new();
     for key in keys::all() {
         let text = given.get(key.name).map_or(key.default, String::as_str);
-        if text != key.default && is_missed(key) {
+        if text != key.default && is_missed(key, text.trim()) {
             without_effect.push(key.name);
         }
         match value_of(key, text, &secrets) {
@@ -150,16 +148,13 @@ fn check(given: Given, mut warnings: Vec<String>) -> Result<Loaded, Complaints> 
             warnings.push(format!("{what}: {}", names.join(", ")));
         }
     }
-    if !complaints.is_empty() {
-        return Err(Complaints(complaints));
-    }
-    Ok(Loaded { values, others, given, warnings })
+    (Loaded { values, others, given, warnings }, Complaints(complaints))
 }
 
-/// A user who sets this key expects something that does not happen. What is accepted for compatibility needs no effect, and
-/// files often keep a Postgres connection that another `database` does not use.
-fn is_missed(key: &Key) -> bool {
-    !key.acted_on && !key.doc.starts_with("Accepted for compatibility") && !key.name.starts_with("pg_")
+/// A user who sets this key so expects something that does not happen. What is off does not happen anyway, what is accepted for
+/// compatibility needs no effect, and files often keep a Postgres connection that another `database` does not use.
+fn is_missed(key: &Key, text: &str) -> bool {
+    !key.acted_on && !matches!(text, "" | "off") && !key.doc.starts_with("Accepted for compatibility") && !key.name.starts_with("pg_")
 }
 
 /// Directives of the server and location blocks are those of the http block, where they are in the table.

@@ -4,6 +4,12 @@ use proptest::prelude::*;
 use super::super::Settings;
 use super::*;
 
+fn loaded(text: &str, environment: &[(&str, &str)]) -> Loaded {
+    let (loaded, complaints) = load(text, env(environment), &[]);
+    assert_eq!(complaints, Complaints(Vec::new()));
+    loaded
+}
+
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -12,7 +18,7 @@ fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 fn the_environment_goes_before_the_file_and_our_own_names_before_kongs() {
     let file = "log_level = info # a comment\npg_password = a\\#b\nplugins=bundled , mine\n";
     let environment = env(&[("PORTCULLIS_LOG_LEVEL", "error"), ("KONG_LOG_LEVEL", "warn"), ("KONG_DNS_STALE_TTL", "4")]);
-    let loaded = load(file, environment, &[("prefix", "/tmp/x".to_owned())]).unwrap();
+    let loaded = load(file, environment, &[("prefix", "/tmp/x".to_owned())]).0;
     assert_eq!(loaded.text("log_level"), Some("error"));
     assert_eq!(loaded.text("pg_password"), Some("a#b"));
     assert_eq!(loaded.list("plugins"), ["bundled", "mine"]);
@@ -22,7 +28,7 @@ fn the_environment_goes_before_the_file_and_our_own_names_before_kongs() {
 
 #[test]
 fn every_wrong_value_is_named_at_once() {
-    let complaints = load("log_level=loud\ndatabase=mysql\npg_port=x\nrole =\n", [], &[]).unwrap_err().0;
+    let complaints = load("log_level=loud\ndatabase=mysql\npg_port=x\nrole =\n", [], &[]).1.0;
     assert_eq!(
         complaints,
         [
@@ -37,7 +43,7 @@ fn every_wrong_value_is_named_at_once() {
 #[test]
 fn what_is_ignored_is_said_once_for_each_reason() {
     let file = "nonsense = 1\nmore nonsense\nnginx_http_gzip = on\nnginx_proxy_gzip = on\nnginx_http_send_timeout = 9s\nother = 2\n";
-    let loaded = load(file, env(&[("KONG_PROXY_SERVICE_HOST", "10.0.0.1")]), &[]).unwrap();
+    let loaded = loaded(file, &[("KONG_PROXY_SERVICE_HOST", "10.0.0.1")]);
     assert_eq!(
         loaded.warnings,
         [
@@ -50,7 +56,7 @@ fn what_is_ignored_is_said_once_for_each_reason() {
 
 #[test]
 fn aliases_are_quiet_and_deprecated_names_are_not() {
-    let loaded = load("nginx_worker_processes = 2\nreal_ip_header = X-A\nprivileged_worker = off\n", [], &[]).unwrap();
+    let loaded = loaded("nginx_worker_processes = 2\nreal_ip_header = X-A\nprivileged_worker = off\n", &[]);
     assert_eq!(loaded.text("nginx_main_worker_processes"), Some("2"));
     assert_eq!(loaded.text("nginx_proxy_real_ip_header"), Some("X-A"));
     assert!(!loaded.flag("dedicated_config_processing"));
@@ -62,18 +68,18 @@ fn aliases_are_quiet_and_deprecated_names_are_not() {
 
 #[test]
 fn an_alias_in_the_environment_goes_before_the_present_name_in_the_file() {
-    let loaded = load("nginx_main_daemon = on\n", env(&[("KONG_NGINX_DAEMON", "off")]), &[]).unwrap();
+    let loaded = loaded("nginx_main_daemon = on\n", &[("KONG_NGINX_DAEMON", "off")]);
     assert!(!loaded.flag("nginx_main_daemon"));
 }
 
 #[test]
 fn an_empty_value_unsets_a_default() {
-    assert_eq!(load("", env(&[("KONG_DNS_STALE_TTL", "")]), &[]).unwrap().number("dns_stale_ttl"), None);
+    assert_eq!(loaded("", &[("KONG_DNS_STALE_TTL", "")]).number("dns_stale_ttl"), None);
 }
 
 #[test]
 fn an_unresolved_reference_names_itself_and_its_key() {
-    let complaints = load("pg_password = {vault://env/not-set-anywhere}\n", [], &[]).unwrap_err().0;
+    let complaints = load("pg_password = {vault://env/not-set-anywhere}\n", [], &[]).1.0;
     assert_eq!(
         complaints,
         ["failed to dereference '{vault://env/not-set-anywhere}': could not get value from external vault (no value found) \
@@ -84,22 +90,21 @@ fn an_unresolved_reference_names_itself_and_its_key() {
 #[test]
 fn references_are_resolved_but_written_down_as_references() {
     // PATH is there wherever tests run.
-    let loaded = load("pg_password = {vault://env/path}\n", [], &[]).unwrap();
+    let loaded = loaded("pg_password = {vault://env/path}\n", &[]);
     assert_eq!(loaded.text("pg_password"), std::env::var("PATH").ok().as_deref());
     assert_eq!(loaded.given["pg_password"], "{vault://env/path}");
 }
 
 #[test]
 fn the_innermost_block_of_a_directive_counts() {
-    let loaded =
-        load("nginx_http_send_timeout = 1s\nnginx_proxy_send_timeout = 2s\nnginx_location_send_timeout = NONE\n", [], &[]).unwrap();
+    let loaded = loaded("nginx_http_send_timeout = 1s\nnginx_proxy_send_timeout = 2s\nnginx_location_send_timeout = NONE\n", &[]);
     assert_eq!(loaded.directive("send_timeout"), Some(("nginx_proxy_send_timeout".to_owned(), "2s")));
 }
 
 proptest! {
     #[test]
     fn any_bytes_give_settings_or_complaints(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = load(&String::from_utf8_lossy(&bytes), [], &[]).and_then(Settings::new);
+        let _ = Settings::new(load(&String::from_utf8_lossy(&bytes), [], &[]));
     }
 
     #[test]
@@ -108,7 +113,7 @@ proptest! {
     ) {
         let names: Vec<_> = keys::all().map(|key| key.name).chain(["nginx_proxy_send_timeout", "nginx_location_proxy_buffer_size"]).collect();
         let text: String = pairs.iter().map(|(index, value)| format!("{} = {value}\n", index.get(&names))).collect();
-        if let Err(Complaints(complaints)) = load(&text, [], &[]).and_then(Settings::new) {
+        if let Err(Complaints(complaints)) = Settings::new(load(&text, [], &[])) {
             prop_assert!(!complaints.is_empty() && complaints.iter().all(|complaint| !complaint.is_empty()));
         }
     }

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Map<String, Value> {
-        Settings::new(load(text, [], &[]).unwrap()).unwrap().shown()
+        Settings::new(load(text, [], &[])).unwrap().shown()
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
 
-mod catalog;
-mod declarative;
+pub mod catalog;
+pub mod declarative;
 mod node;
 mod publisher;
 mod servers;
@@ -117,6 +117,8 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
             },
             Told::Reopen => log.reopen(),
             Told::Quit => {
+                // The last to hold the listening sockets are the workers, which close them: nobody may connect and wait in vain.
+                drop(sockets);
                 let hurry = workers.hurry();
                 let draining = tokio::spawn(workers.drain());
                 tokio::select! {
