@@ -111,7 +111,7 @@ impl Node {
 }
 
 fn configuration_of(settings: &Settings) -> serde_json::Map<String, Value> {
-    settings.loaded.shown()
+    settings.shown()
 }
 
 impl portcullis_plugin::Node for Node {
