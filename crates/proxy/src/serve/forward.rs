@@ -201,8 +201,14 @@ impl Worker {
         let peer = ip_text(&mut peer, request.client.ip);
         let hop = Hop { host, peer, real_ip: ip_text(&mut real, request.client.forwarded_ip), stripped };
         let body = match body {
-            Body::Whole(bytes) => BodyHeaders::Length(bytes.len()),
-            Body::Empty | Body::Stream => BodyHeaders::Unchanged,
+            Body::Whole(bytes) => BodyHeaders::Length(bytes.len() as u64),
+            Body::Empty => BodyHeaders::Empty,
+            Body::Stream => match request.head.framing {
+                // A request never ends with its connection.
+                Framing::None | Framing::UntilClose => BodyHeaders::Empty,
+                Framing::Length(length) => BodyHeaders::Length(length),
+                Framing::Chunked => BodyHeaders::Chunked,
+            },
         };
         upstream_head::write(out, &self.gateway.settings, request, &hop, body);
     }
