@@ -155,9 +155,8 @@ struct Lines {
 
 impl Lines {
     fn line(&self, severity: u8, text: fmt::Arguments<'_>) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let mut line = String::with_capacity(128);
-        let _ = write!(line, "{} [{}] {}#{}: {text}", Timestamp(now), LEVELS[usize::from(severity)], self.pid, thread_id());
+        let _ = write!(line, "{} [{}] {}#{}: {text}", Timestamp::now(), LEVELS[usize::from(severity)], self.pid, thread_id());
         // One event is one line: what comes from clients must not make up others.
         if line.contains(char::is_control) {
             line = line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect();
@@ -219,6 +218,12 @@ impl Visit for Text {
 
 /// Seconds since the epoch as `YYYY/MM/DD HH:MM:SS`, UTC.
 pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    pub fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
+    }
+}
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

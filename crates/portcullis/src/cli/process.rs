@@ -117,6 +117,8 @@ pub fn serve(prefix: Option<&Path>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             println!("{problem}");
+            // Standard error is the error log: who looks there later finds the reason, too.
+            eprintln!("{} [emerg] {}#0: {}", crate::log::Timestamp::now(), std::process::id(), problem.replace('\n', " "));
             ExitCode::FAILURE
         }
     }

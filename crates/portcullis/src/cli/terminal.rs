@@ -1,7 +1,5 @@
 //! What a command says, in the form Kong's commands say it: bare lines, or dated ones with `--v`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::Arguments;
 use crate::conf::settings::KONG_VERSION;
 use crate::conf::{Loaded, Settings};
@@ -59,28 +57,28 @@ impl Terminal {
     pub fn say(self, text: &str) {
         match self.verbosity {
             Verbosity::Normal => println!("{text}"),
-            _ => println!("{} [info] {text}", now()),
+            _ => println!("{} [info] {text}", Timestamp::now()),
         }
     }
 
     pub fn verbose(self, text: &str) {
         if self.verbosity >= Verbosity::Verbose {
-            println!("{} [verbose] {text}", now());
+            println!("{} [verbose] {text}", Timestamp::now());
         }
     }
 
     fn debug(self, text: &str) {
         if self.verbosity >= Verbosity::Debug {
-            println!("{} [debug] {text}", now());
+            println!("{} [debug] {text}", Timestamp::now());
         }
     }
 
     pub fn warn(self, text: &str) {
-        eprintln!("{} [warn] {text}", now());
+        eprintln!("{} [warn] {text}", Timestamp::now());
     }
 
     pub fn error(self, text: &str) {
-        eprintln!("{} [error] {text}", now());
+        eprintln!("{} [error] {text}", Timestamp::now());
     }
 
     pub fn greet(self) {
@@ -104,8 +102,4 @@ impl Terminal {
             }
         }
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
 }

@@ -16,6 +16,17 @@ const STREAM_FLAGS: [&str; 5] = ["udp", "ssl", "proxy_protocol", "bind", "reusep
 const VALUED_FLAGS: [&str; 6] =
     ["backlog=%d+", "ipv6only=on", "ipv6only=off", "so_keepalive=on", "so_keepalive=off", "so_keepalive=%w*:%w*:%d*"];
 
+/// Other names under which Kong shows values, too.
+const SHOWN_ALIASES: [&str; 7] = [
+    "nginx_user",
+    "nginx_daemon",
+    "nginx_worker_processes",
+    "real_ip_header",
+    "real_ip_recursive",
+    "opentelemetry_tracing",
+    "opentelemetry_tracing_sampling_rate",
+];
+
 /// What stands where a CA bundle of the system is wanted: the first of these that is there.
 const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -42,7 +53,7 @@ impl Settings {
         }
         shown.extend(loaded.others.iter().map(|(name, value)| (name.clone(), value.clone().into())));
         shown.insert("prefix".to_owned(), self.prefix.to_string_lossy().into());
-        for alias in ALIASES.iter().filter(|alias| loaded.values.contains_key(alias.stands_for)) {
+        for alias in ALIASES.iter().filter(|alias| SHOWN_ALIASES.contains(&alias.name) && loaded.values.contains_key(alias.stands_for)) {
             shown.insert(alias.name.to_owned(), loaded.values[alias.stands_for].clone());
         }
         trusted_certificates(&mut shown);
@@ -57,6 +68,7 @@ impl Settings {
         let vaults = loaded.list("vaults").iter().any(|vault| matches!(*vault, "bundled" | "env"));
         shown.insert("loaded_vaults".to_owned(), if vaults { json!({"env": true}) } else { json!({}) });
         shown.insert("pluginservers".to_owned(), json!({}));
+        shown.entry("lua_package_cpath").or_insert_with(|| "".into());
         shown
     }
 }

@@ -78,6 +78,7 @@ fn a_port_that_is_taken_is_told_to_the_terminal() {
     let said = gate.run("start -c gate.conf");
     assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
     assert!(said.err.starts_with("Error: ") && said.err.contains(&gate.admin.to_string()), "{}", said.err);
+    assert!(gate.read("prefix/logs/error.log").contains(" [emerg] "));
     drop(taken);
     gate.expect("start -c gate.conf", 0, "Kong started\n", "");
 }
