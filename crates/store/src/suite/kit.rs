@@ -85,6 +85,11 @@ impl Kit {
         Self { store: Arc::new(store), catalog: catalog(), time, _directory: None }
     }
 
+    /// Around a store that a test opened itself.
+    pub fn of(store: Arc<dyn Store>, time: Arc<AtomicU64>) -> Self {
+        Self { store, catalog: catalog(), time, _directory: None }
+    }
+
     pub fn advance(&self, milliseconds: u64) {
         self.time.fetch_add(milliseconds, Ordering::SeqCst);
     }
