@@ -93,6 +93,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house)?;
     tasks.spawn(house.node.clone().watch_store());
+    tasks.spawn(house.publisher.clone().follow());
     let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
