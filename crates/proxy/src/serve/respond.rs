@@ -68,6 +68,7 @@ impl Worker {
         };
         let mut head = ResponseHead { status: if matches!(status, 494 | 497) { 400 } else { status }, ..ResponseHead::default() };
         head.headers.append("Content-Type", format.content_type().as_bytes());
+        self.append_date(&mut head.headers, (self.wall_clock_ns(Instant::now()) / 1_000_000) as u64);
         if settings.headers.server {
             head.headers.append("Server", settings.product.as_bytes());
         }
@@ -167,6 +168,9 @@ impl Worker {
     fn add_own_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
+        if headers.known(Known::Date).is_none() {
+            self.append_date(headers, request.started_at_ms);
+        }
         if tokens.server && headers.known(Known::Server).is_none() {
             headers.append("Server", settings.product.as_bytes());
         }
@@ -204,6 +208,9 @@ impl Worker {
             headers.remove(name);
         }
         headers.remove_known(Known::XKongRequestId);
+        if headers.known(Known::Date).is_none() {
+            self.append_date(headers, request.started_at_ms);
+        }
         if !request.response_headers.is_empty() {
             for (name, value) in request.response_headers.iter() {
                 let name = String::from_utf8_lossy(name);
