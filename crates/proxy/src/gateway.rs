@@ -89,7 +89,16 @@ impl Worker {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         let product = &gateway.settings.product;
         let via = (format!("1.1 {product}").into_bytes(), format!("2 {product}").into_bytes());
-        Self { via, date: RefCell::default(), gateway, pools, current, random: Cell::new(seed), epoch: (Instant::now(), wall), scratch: RefCell::default() }
+        Self {
+            via,
+            date: RefCell::default(),
+            gateway,
+            pools,
+            current,
+            random: Cell::new(seed),
+            epoch: (Instant::now(), wall),
+            scratch: RefCell::default(),
+        }
     }
 
     /// The newest snapshot. One atomic read unless it changed.
