@@ -69,7 +69,7 @@ pub struct Captures {
 #[derive(Clone, Debug, Default)]
 pub struct Upstream {
     pub https: bool,
-    pub host: Box<str>,
+    pub host: Arc<str>,
     pub port: u16,
     /// Path as it will be sent, escaped.
     pub path: Vec<u8>,

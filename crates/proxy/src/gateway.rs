@@ -72,6 +72,8 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub pools: Rc<Pools>,
     current: RefCell<Rc<Current>>,
+    /// Our `Via` entry in HTTP/1.1 responses and in those of later versions.
+    pub(crate) via: (Vec<u8>, Vec<u8>),
     random: Cell<u64>,
     /// Instant and wall clock of the same moment: later wall clock times are sums, one clock read fewer a request.
     epoch: (Instant, u128),
@@ -83,7 +85,9 @@ impl Worker {
         let snapshot = gateway.snapshot();
         let current = RefCell::new(Rc::new(Current { snapshot }));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-        Self { gateway, pools, current, random: Cell::new(seed), epoch: (Instant::now(), wall), scratch: RefCell::default() }
+        let product = &gateway.settings.product;
+        let via = (format!("1.1 {product}").into_bytes(), format!("2 {product}").into_bytes());
+        Self { via, gateway, pools, current, random: Cell::new(seed), epoch: (Instant::now(), wall), scratch: RefCell::default() }
     }
 
     /// The newest snapshot. One atomic read unless it changed.

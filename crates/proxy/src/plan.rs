@@ -199,7 +199,7 @@ impl PluginSet {
     /// Makes the plans anew that instances of these scopes take part in. `service_of` tells a route's service;
     /// `routes_of` are routes whose service changed.
     pub fn replan(&mut self, touched: &[Scope], service_of: impl Fn(Uuid) -> Option<Uuid>) {
-        if touched.iter().any(|scope| *scope == (None, None)) {
+        if touched.contains(&(None, None)) {
             self.global = Arc::new(self.compile(None, None));
             let services: Vec<Uuid> = self.services.iter().map(|planned| planned.id).collect();
             let routes: Vec<Uuid> = self.routes.iter().map(|planned| planned.id).collect();
@@ -279,4 +279,126 @@ fn slot(name: &str, levels: &[Option<&Arc<BTreeMap<&'static str, Instances>>>]) 
         consumer_only: global,
         has_consumers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use portcullis_plugin::{Env, Plugin, Result, Scopes};
+    use portcullis_schema::{Field, Fields};
+
+    use super::*;
+
+    /// A plugin that does nothing, under a name and a priority of the test's choice.
+    struct Named<const PRIORITY: i32, const LETTER: char>;
+    #[derive(serde::Deserialize)]
+    struct Nothing {}
+    impl Fields for Nothing {
+        fn fields() -> Vec<(&'static str, Field)> {
+            Vec::new()
+        }
+    }
+    impl<const PRIORITY: i32, const LETTER: char> Handler for Named<PRIORITY, LETTER> {}
+    impl<const PRIORITY: i32, const LETTER: char> Plugin for Named<PRIORITY, LETTER> {
+        const NAME: &'static str = match LETTER {
+            'a' => "a",
+            'b' => "b",
+            _ => "c",
+        };
+        const PRIORITY: i32 = PRIORITY;
+        const PHASES: Phases = Phases::ACCESS;
+        const SCOPES: Scopes = Scopes::ANY;
+        type Config = Nothing;
+        fn new(_: Nothing, _: &Instance, _: &Env) -> Result<Self> {
+            Ok(Self)
+        }
+    }
+
+    static A: Entry = Entry::of::<Named<10, 'a'>>();
+    static B: Entry = Entry::of::<Named<10, 'b'>>();
+    static C: Entry = Entry::of::<Named<20, 'c'>>();
+
+    const ROUTE: Uuid = Uuid::from_u128(1);
+    const SERVICE: Uuid = Uuid::from_u128(2);
+    const CONSUMER: Uuid = Uuid::from_u128(3);
+
+    fn bound(entry: &'static Entry, id: u128, route: Option<Uuid>, service: Option<Uuid>, consumer: Option<Uuid>) -> Arc<Bound> {
+        let instance = Instance { id: Uuid::from_u128(id), route, service, consumer };
+        Arc::new(Bound { entry, instance, handler: Err("a test's plugin is never run".to_owned()) })
+    }
+
+    fn set(instances: &[Arc<Bound>]) -> PluginSet {
+        let mut set = PluginSet::default();
+        let mut touched = Vec::new();
+        for bound in instances {
+            touched.push((bound.instance.route, bound.instance.service));
+            set.insert(bound.clone());
+        }
+        set.replan(&touched, |route| (route == ROUTE).then_some(SERVICE));
+        set
+    }
+
+    fn runs(set: &PluginSet, route: Option<Uuid>, service: Option<Uuid>, consumer: Option<Uuid>) -> Vec<u128> {
+        set.plan(route, service).slots.iter().filter_map(|slot| slot.resolve(consumer)).map(|bound| bound.instance.id.as_u128()).collect()
+    }
+
+    #[test]
+    fn the_narrowest_instance_runs() {
+        // In ascending rank: each one added goes before all that were there.
+        let ranks = [
+            (None, None, None),
+            (None, Some(SERVICE), None),
+            (Some(ROUTE), None, None),
+            (None, None, Some(CONSUMER)),
+            (Some(ROUTE), Some(SERVICE), None),
+            (None, Some(SERVICE), Some(CONSUMER)),
+            (Some(ROUTE), None, Some(CONSUMER)),
+            (Some(ROUTE), Some(SERVICE), Some(CONSUMER)),
+        ];
+        let all: Vec<_> =
+            ranks.iter().zip(1..).map(|((route, service, consumer), id)| bound(&A, id, *route, *service, *consumer)).collect();
+        for count in 1..=all.len() {
+            assert_eq!(runs(&set(&all[..count]), Some(ROUTE), Some(SERVICE), Some(CONSUMER)), [count as u128], "{count}");
+        }
+        let whole = set(&all);
+        assert_eq!(runs(&whole, Some(ROUTE), Some(SERVICE), None), [5]);
+        assert_eq!(runs(&whole, None, Some(SERVICE), Some(CONSUMER)), [6]);
+        assert_eq!(runs(&whole, None, None, Some(CONSUMER)), [4]);
+        assert_eq!(runs(&whole, None, None, None), [1]);
+    }
+
+    #[test]
+    fn order_is_by_priority_then_by_name_in_reverse() {
+        let all = [bound(&A, 1, None, None, None), bound(&B, 2, None, None, None), bound(&C, 3, Some(ROUTE), None, None)];
+        assert_eq!(runs(&set(&all), Some(ROUTE), Some(SERVICE), None), [3, 2, 1]);
+        assert_eq!(runs(&set(&all), None, Some(SERVICE), None), [2, 1]);
+    }
+
+    #[test]
+    fn a_removed_instance_is_gone_and_others_stay() {
+        let all = [bound(&A, 1, None, None, None), bound(&A, 2, Some(ROUTE), None, None), bound(&B, 3, Some(ROUTE), None, None)];
+        let mut set = set(&all);
+        let before = set.clone();
+        set.remove("a", &all[1].instance);
+        set.replan(&[(Some(ROUTE), None)], |_| Some(SERVICE));
+        assert_eq!(runs(&set, Some(ROUTE), Some(SERVICE), None), [3, 1]);
+        assert_eq!(runs(&before, Some(ROUTE), Some(SERVICE), None), [3, 2]);
+    }
+
+    #[test]
+    fn a_route_that_moves_takes_its_new_services_plugins() {
+        let other = Uuid::from_u128(9);
+        let all = [bound(&A, 1, Some(ROUTE), None, None), bound(&B, 2, None, Some(SERVICE), None), bound(&C, 3, None, Some(other), None)];
+        let mut set = set(&all);
+        assert_eq!(runs(&set, Some(ROUTE), Some(SERVICE), None), [2, 1]);
+        set.route_moved(ROUTE, Some(other));
+        assert_eq!(runs(&set, Some(ROUTE), Some(other), None), [3, 1]);
+    }
+
+    #[test]
+    fn a_consumers_own_instance_alone_runs_for_nobody_else() {
+        let set = set(&[bound(&A, 1, None, None, Some(CONSUMER))]);
+        assert_eq!(runs(&set, None, None, None), [0u128; 0]);
+        assert_eq!(runs(&set, None, None, Some(CONSUMER)), [1]);
+    }
 }

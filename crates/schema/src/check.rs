@@ -6,6 +6,12 @@ use crate::validate::{is_reference, keeps};
 use crate::violation::ENTITY;
 use crate::{Op, Record, Rule, Violations};
 
+/// Complaints, each under the field (dotted path, or `@entity`) that it is about.
+pub type Complaints = Vec<(String, Value)>;
+
+/// A check in Rust: gets the whole record.
+pub type CustomCheck = fn(&Record) -> Result<(), Complaints>;
+
 /// One rule over several fields. Field names may be dotted paths into nested records (`config.minute`).
 #[derive(Clone, Debug)]
 pub enum Check {
@@ -32,12 +38,12 @@ pub enum Check {
     /// Anything else. Gets the whole record; complaints name the field (or `@entity`) and say what is wrong.
     Custom {
         fields: Vec<&'static str>,
-        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+        check: CustomCheck,
     },
     /// As `Custom`, but not shown by `/schemas`.
     Hidden {
         fields: Vec<&'static str>,
-        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+        check: CustomCheck,
     },
     /// Checks nothing: what `/schemas` shows in the place of a hidden check.
     Shown(Value),
@@ -56,8 +62,6 @@ pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Vi
         }
     }
 }
-
-type Complaints = Vec<(String, Value)>;
 
 fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Result<(), Complaints> {
     let when_updating = if op == Op::Update { "when updating, " } else { "" };
@@ -85,12 +89,15 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         }
         Check::Conditional { if_field, if_match, then_field, then_match, then_required, then_error } => {
             let (Some(condition), Some(value)) = (at(record, if_field), at(record, then_field)) else { return Ok(()) };
-            let looked_at = [*if_field, *then_field];
-            if wrong(&looked_at) || referenced(&looked_at) || keeps(if_match, false, condition).is_err() {
+            if wrong(&[*if_field]) || referenced(&[*if_field, *then_field]) || keeps(if_match, false, condition).is_err() {
                 return Ok(());
             }
-            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
             let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
+            // Kong tries the field's own rules again here, so one that is wrong anyway fails the condition too.
+            if wrong(&[*then_field]) {
+                return entity(text);
+            }
+            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
             Err(vec![(ENTITY.to_owned(), text.into()), ((*then_field).to_owned(), complaint.into())])
         }
         Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {

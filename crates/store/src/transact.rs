@@ -107,7 +107,9 @@ impl<R: Rows> Transaction<'_, R> {
         let id = Uuid::try_parse(&id_text).map_err(|_| Fault::Broken(format!("a record of {} came without an id", table.name())))?;
         let old = match self.rows.find(place, id)? {
             Some(old) if self.expired(old.expires_at) => {
-                self.delete(place, id)?;
+                if mode != Mode::Update {
+                    self.delete(place, id)?;
+                }
                 None
             }
             old => old,

@@ -151,6 +151,8 @@ fn settings_that_do_not_go_together_are_refused() {
     let conditional = "failed conditional validation given value of field 'config.limit_by'";
     let error = configured(&Entry::of::<RateLimiting>(), json!({ "hour": 1, "limit_by": "header" })).unwrap_err();
     assert_eq!(error.fields.unwrap(), json!({ "@entity": [conditional], "config": { "header_name": "required field missing" } }));
+    let error = configured(&Entry::of::<RateLimiting>(), json!({ "hour": 1, "limit_by": "path", "path": "nope" })).unwrap_err();
+    assert_eq!(error.fields.unwrap(), json!({ "@entity": [conditional], "config": { "path": "should start with: /" } }));
 }
 
 #[test]

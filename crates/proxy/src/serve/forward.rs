@@ -1,5 +1,6 @@
 //! Towards the upstream: pick a target, try it, try another, relay the answer.
 
+use std::borrow::Cow;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use smallvec::SmallVec;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::upstream_head::{self, BodyHeaders, Hop, put_number};
+use super::upstream_head::{self, BodyHeaders, Hop};
 use super::{End, Resolved, Routed, Trace, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
+use crate::snapshot::ServiceRow;
 use crate::snapshot::builder::host_with_port;
-use crate::snapshot::{ServiceRow, Snapshot};
 
 /// Where one try goes.
 struct Place {
@@ -44,7 +45,6 @@ impl Worker {
     /// Sends the request to the service, trying as often as it allows, and relays the answer.
     pub(super) async fn forward(
         &self,
-        snapshot: &Snapshot,
         service: &ServiceRow,
         request: &mut Request,
         routed: &Routed<'_>,
@@ -53,7 +53,7 @@ impl Worker {
         resolved: &Resolved<'_>,
     ) -> Result<ResponseHead, End> {
         let body = self.take_small_body(request, down).await?;
-        let targets = self.targets(snapshot, service, request, routed).await?;
+        let targets = self.targets(service, request, routed).await?;
         trace.balanced = Some(Instant::now());
         let entity = &service.entity;
         let timeouts = Timeouts {
@@ -74,7 +74,10 @@ impl Worker {
                 Err(_) => break,
             };
             trace.proxied = true;
-            self.write_head(&mut head, service, request, routed.stripped, &place, &body);
+            let host = host_header(service, request, &place);
+            self.write_head(&mut head, request, routed.stripped, &host, &body);
+            // nginx' proxy_ssl_name is the Host being sent: it is the SNI, and the name a certificate is checked for.
+            let server_name = std::str::from_utf8(upstream_head::without_port(&host)).unwrap_or(&place.host);
             let target = Target { address: place.address, tls: if request.upstream.https { service.tls.as_ref() } else { None } };
             let sent_body = match &body {
                 Body::Empty => RequestBody::Empty,
@@ -83,7 +86,7 @@ impl Worker {
             };
             let mut moments = Moments::default();
             let sent =
-                self.pools.send(&target, &place.host, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
+                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
             match sent {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
@@ -192,38 +195,32 @@ impl Worker {
         }
     }
 
-    fn write_head(&self, out: &mut Vec<u8>, service: &ServiceRow, request: &Request, stripped: &[u8], place: &Place, body: &Body) {
+    fn write_head(&self, out: &mut Vec<u8>, request: &Request, stripped: &[u8], host: &[u8], body: &Body) {
         out.clear();
-        let upstream = &request.upstream;
-        let made;
-        let own_host = place.picked.is_none() && *upstream.host == *service.entity.host && upstream.port == service.port;
-        let kept = || request.route.as_ref().filter(|route| route.preserve_host).and(request.head.headers.known(Known::Host));
-        let host: &[u8] = match upstream.host_header.as_deref().or_else(kept) {
-            Some(host) => host,
-            None if own_host => &service.host_header,
-            None => {
-                made = host_with_port(&place.host, place.port, upstream.https);
-                &made
-            }
-        };
         let (mut peer, mut real) = ([0u8; 48], [0u8; 48]);
         let peer = ip_text(&mut peer, request.client.ip);
         let hop = Hop { host, peer, real_ip: ip_text(&mut real, request.client.forwarded_ip), stripped };
         let body = match body {
-            Body::Whole(bytes) => BodyHeaders::Length(bytes.len()),
-            Body::Empty | Body::Stream => BodyHeaders::Unchanged,
+            Body::Whole(bytes) => BodyHeaders::Length(bytes.len() as u64),
+            Body::Empty => BodyHeaders::Empty,
+            Body::Stream => match request.head.framing {
+                // A request never ends with its connection.
+                Framing::None | Framing::UntilClose => BodyHeaders::Empty,
+                Framing::Length(length) => BodyHeaders::Length(length),
+                Framing::Chunked => BodyHeaders::Chunked,
+            },
         };
         upstream_head::write(out, &self.gateway.settings, request, &hop, body);
     }
 
     /// Where tries for the request's host come from: an upstream entity of that name, the address itself, or DNS.
-    async fn targets(&self, snapshot: &Snapshot, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
+    async fn targets(&self, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
         let upstream = &request.upstream;
         let own = upstream.port == service.port && *upstream.host == *service.entity.host;
         if own && let Some(address) = service.address {
             return Ok(Targets::Address(address, service.host.clone()));
         }
-        if let Some(balancer) = snapshot.upstreams.get(&upstream.host) {
+        if let Some(balancer) = routed.snapshot.upstreams.get(&upstream.host) {
             let mut text = [0u8; 48];
             let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
             let input = HashInput {
@@ -237,7 +234,7 @@ impl Worker {
             let key = balancer.key(&input, Uuid::new_v4);
             return Ok(Targets::Balancer(balancer.clone(), key));
         }
-        let host: Arc<str> = if own { service.host.clone() } else { Arc::from(&*upstream.host) };
+        let host = upstream.host.clone();
         if let Some(ip) = crate::dns::literal(&host) {
             return Ok(Targets::Address(SocketAddr::new(ip, upstream.port), host));
         }
@@ -269,12 +266,7 @@ impl Worker {
     }
 
     fn record(&self, trace: &mut Trace, place: &Place, begun: Instant, state: Option<TryState>, code: u16) {
-        if !trace.upstream_status.is_empty() {
-            trace.upstream_status.push_str(", ");
-        }
-        let mut digits = Vec::with_capacity(4);
-        put_number(&mut digits, code.into());
-        trace.upstream_status.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+        trace.statuses.push(code);
         let start = self.wall_clock_ns(begun);
         trace.tries.push(Try {
             balancer_start_ms: (start / 1_000_000) as u64,
@@ -297,6 +289,17 @@ fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, las
         _ => Outcome::ConnectFailed,
     };
     balancer.report(&picked.peer, outcome);
+}
+
+/// The Host header of a try: a plugin's, the client's where the route keeps it, or the target's own.
+fn host_header<'a>(service: &'a ServiceRow, request: &'a Request, place: &Place) -> Cow<'a, [u8]> {
+    let upstream = &request.upstream;
+    let kept = || request.route.as_ref().filter(|route| route.preserve_host).and(request.head.headers.known(Known::Host));
+    if let Some(host) = upstream.host_header.as_deref().or_else(kept) {
+        return host.into();
+    }
+    let own = place.picked.is_none() && upstream.port == service.port && *upstream.host == *service.entity.host;
+    if own { (&*service.host_header).into() } else { host_with_port(&place.host, place.port, upstream.https).into_vec().into() }
 }
 
 /// The request's body on its way.

@@ -36,15 +36,22 @@ use crate::snapshot::{ServiceRow, Snapshot};
 /// What happened to a request, gathered as it goes.
 #[derive(Default)]
 pub(crate) struct Trace {
-    pub tries: Vec<Try>,
-    /// Status of each upstream answer or failed try, joined as nginx does.
-    pub upstream_status: String,
+    pub tries: SmallVec<[Try; 1]>,
+    /// Status of each upstream answer or failed try.
+    pub statuses: SmallVec<[u16; 6]>,
     /// When the plugins were done and the first target was picked.
     pub balanced: Option<Instant>,
     /// When the upstream's response head had come.
     pub answered: Option<Instant>,
     /// The request went as far as a target.
     pub proxied: bool,
+}
+
+impl Trace {
+    /// The statuses joined as nginx does in `$upstream_status`.
+    pub fn upstream_status(&self) -> String {
+        self.statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The plugin instances that take part in this request, as each was resolved when its turn came.
@@ -82,6 +89,8 @@ impl Service for Worker {
             self.log(&request, &response, source, &trace, down, &resolved);
         }
         *head = mem::take(&mut request.head);
+        self.give_buffer(mem::take(&mut request.upstream.path));
+        down.worker().give_response(response);
     }
 
     fn refuse(&self, refusal: &Refusal, head: &RequestHead, peer: &Peer) -> (ResponseHead, Vec<u8>) {
@@ -106,7 +115,7 @@ impl Worker {
             consumer: None,
             credential: None,
             authenticated_groups: None,
-            upstream: Upstream::default(),
+            upstream: Upstream { path: self.take_buffer(), ..Upstream::default() },
             response_headers: Headers::default(),
             body: None,
             log_fields: Default::default(),
@@ -129,7 +138,8 @@ impl Worker {
         if global.has(Phases::REWRITE) {
             rewrite(global, request).await?;
         }
-        let target = request.head.target().to_vec();
+        // On the stack in nearly all cases: the head is about to change hands with plugins.
+        let target: SmallVec<[u8; 512]> = request.head.target().into();
         let (raw_path, query) = path::split_target(&target);
         request.upstream.query = query.map(<[u8]>::to_vec);
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
@@ -141,7 +151,7 @@ impl Worker {
         let route = matched.route;
         let service = route.service.and_then(|id| snapshot.service(&id));
         let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
-        let routed = Routed { path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
+        let routed = Routed { snapshot, path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
         adopt(request, route, service, &routed, matched.prefix_len);
         if let Some(answer) = enforce::protocol(request, route) {
             collect(global, request, 0, resolved);
@@ -152,7 +162,7 @@ impl Worker {
         let Some(service) = service else {
             return Err(Answer::error(503, "no Service found with those values").into());
         };
-        self.forward(snapshot, service, request, &routed, down, trace, resolved).await
+        self.forward(service, request, &routed, down, trace, resolved).await
     }
 
     /// Runs `access` of the plan's plugins in order; the first that answers ends the request.
@@ -227,13 +237,14 @@ impl Worker {
                 uri.extend_from_slice(query);
             }
         }
+        let upstream_status = trace.upstream_status();
         let exchange = Exchange {
             request,
             response,
             source,
             tries: &trace.tries,
             upstream_uri: trace.proxied.then_some(uri.as_slice()),
-            upstream_status: &trace.upstream_status,
+            upstream_status: &upstream_status,
             latencies,
             request_bytes: down.bytes_received(),
             response_bytes: down.bytes_sent(),
@@ -247,8 +258,9 @@ impl Worker {
     }
 }
 
-/// What routing found out about a request's path.
+/// What a request was routed by, and what that found out about its path.
 pub(crate) struct Routed<'a> {
+    pub snapshot: &'a Snapshot,
     /// In normal form.
     pub path: &'a [u8],
     /// The front that was cut off; empty when nothing was.
@@ -283,7 +295,7 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
     path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
     let Some(row) = service else { return };
     upstream.https = row.https;
-    upstream.host = row.entity.host.as_str().into();
+    upstream.host = row.host.clone();
     upstream.port = row.port;
     request.service = Some(row.entity.clone());
 }

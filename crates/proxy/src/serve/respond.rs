@@ -8,7 +8,7 @@ use portcullis_wire::{BodyError, Downstream, Headers};
 use tracing::error;
 
 use super::errors::{self, Format};
-use super::upstream_head::put_number;
+use super::upstream_head::Decimal;
 use super::{End, Resolved, Trace};
 use crate::gateway::Worker;
 
@@ -182,7 +182,7 @@ impl Worker {
                     self.append_via(headers, request);
                 }
                 if tokens.upstream_status {
-                    headers.append("X-Kong-Upstream-Status", trace.upstream_status.as_bytes());
+                    headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
                 }
             }
             None if tokens.response_latency => append_ms(headers, "X-Kong-Response-Latency", request.started, Instant::now()),
@@ -229,7 +229,7 @@ impl Worker {
             self.append_via(headers, request);
         }
         if tokens.upstream_status {
-            headers.append("X-Kong-Upstream-Status", trace.upstream_status.as_bytes());
+            headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
         if tokens.request_id {
             headers.append("X-Kong-Request-Id", request.id.as_bytes());
@@ -240,18 +240,19 @@ impl Worker {
     }
 
     fn append_via(&self, headers: &mut Headers, request: &Request) {
+        // The protocol is the one the response arrives in at the client, as Kong writes it.
+        let own = if request.head.version >= portcullis_plugin::Version::Http2 { &self.via.1 } else { &self.via.0 };
+        if headers.known(Known::Via).is_none() {
+            headers.append("Via", own);
+            return;
+        }
         let mut value = self.take_buffer();
         for earlier in headers.get_all("via") {
             value.extend_from_slice(earlier);
             value.extend_from_slice(b", ");
         }
-        if !value.is_empty() {
-            headers.remove_known(Known::Via);
-        }
-        // The protocol is the one the response arrives in at the client, as Kong writes it.
-        value.extend_from_slice(if request.head.version >= portcullis_plugin::Version::Http2 { b"2 " } else { b"1.1 " });
-        value.extend_from_slice(self.gateway.settings.product.as_bytes());
-        headers.append("Via", &value);
+        value.extend_from_slice(own);
+        headers.set("Via", &value);
         self.give_buffer(value);
     }
 
@@ -291,9 +292,8 @@ fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
 }
 
 fn append_ms(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
-    let mut text = Vec::with_capacity(8);
-    put_number(&mut text, to.saturating_duration_since(from).as_millis() as u64);
-    headers.append(name, &text);
+    let mut text = Decimal::default();
+    headers.append(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.

@@ -45,6 +45,9 @@ impl Row {
     }
 }
 
+/// The references of one foreign field, and the parent whose rows are wanted.
+type Siblings<'a> = (&'a BTreeSet<(Uuid, Uuid)>, Uuid);
+
 impl Contents {
     pub fn empty(layout: &Layout) -> Self {
         let table = |described: &crate::layout::Table| Table {
@@ -136,11 +139,22 @@ impl Contents {
 
 impl Table {
     /// The first row after `after` that the filter lets through, alive or not.
-    fn next(&self, after: Option<Uuid>, parent: Option<(&BTreeSet<(Uuid, Uuid)>, Uuid)>, tags: Option<&Tags>) -> Option<Uuid> {
+    fn next(&self, mut after: Option<Uuid>, parent: Option<Siblings<'_>>, tags: Option<&Tags>) -> Option<Uuid> {
+        loop {
+            let candidate = self.candidate(after, parent, tags)?;
+            if parent.is_none_or(|(children, id)| children.contains(&(id, candidate))) {
+                return Some(candidate);
+            }
+            after = Some(candidate);
+        }
+    }
+
+    /// The first row after `after` that the tags let through or, without tags, the parent.
+    fn candidate(&self, after: Option<Uuid>, parent: Option<Siblings<'_>>, tags: Option<&Tags>) -> Option<Uuid> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let first = |ids: &BTreeSet<Uuid>| ids.range((start, Bound::Unbounded)).next().copied();
         let carried = |tag: &String| self.tags.get(tag.as_str());
-        let candidate = match (tags, parent) {
+        match (tags, parent) {
             (Some(Tags::All(tags)), _) if !tags.is_empty() => {
                 // Walks the rarest tag: the others only confirm.
                 let mut all = tags.iter().map(carried).collect::<Option<Vec<_>>>()?;
@@ -156,13 +170,9 @@ impl Table {
                     None => Bound::Included((parent, Uuid::nil())),
                 };
                 let mut rows = children.range((lowest, Bound::Included((parent, Uuid::max()))));
-                return rows.next().map(|(_, id)| *id);
+                rows.next().map(|(_, id)| *id)
             }
-            _ => return self.rows.range((start, Bound::Unbounded)).next().map(|(id, _)| *id),
-        }?;
-        match parent {
-            Some((children, id)) if !children.contains(&(id, candidate)) => self.next(Some(candidate), parent, tags),
-            _ => Some(candidate),
+            _ => self.rows.range((start, Bound::Unbounded)).next().map(|(id, _)| *id),
         }
     }
 

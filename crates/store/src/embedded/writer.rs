@@ -168,7 +168,6 @@ impl Writer {
                     reached += 1;
                     // Whoever hears of this set has not heard of the other process's.
                     let reload = reload || (outside && results.iter().all(Result::is_err));
-                    let changes = if reload { Vec::new() } else { changes };
                     results.push(Ok(Arc::new(Applied { version: reached, changes, reload })));
                 }
                 Err(StoreError::Unavailable(cause)) => return Err(cause),
