@@ -62,6 +62,9 @@ pub fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), String> {
     ended
 }
 
+/// How long a stopping node tries to send what logs and metrics have queued.
+const QUEUES_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What lives as long as the process, whatever generation serves.
 struct House {
     catalog: Arc<Catalog>,
@@ -135,6 +138,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
         }
     }
     tasks.shutdown().await;
+    portcullis_plugins::queue::drain::drain(&house.env, QUEUES_PATIENCE).await;
     if let Some(embedded) = embedded {
         embedded.close().await;
     }
