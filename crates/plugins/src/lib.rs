@@ -28,6 +28,7 @@ pub mod key_auth;
 pub mod prometheus;
 pub mod rate_limiting;
 pub mod request_termination;
+pub mod request_transformer;
 
 use portcullis_plugin::Entry;
 
@@ -42,6 +43,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<prometheus::Prometheus>(),
     Entry::of::<rate_limiting::RateLimiting>(),
     Entry::of::<request_termination::RequestTermination>(),
+    Entry::of::<request_transformer::RequestTransformer>(),
 ];
 
 #[cfg(test)]
