@@ -41,13 +41,13 @@ pub fn workspaces() -> Schema {
 
 /// A record none of whose fields we know.
 fn open_record() -> Field {
-    json().shown("type", "record").default(json!({}))
+    json().shown("type", "record").shown("fields", json!([]))
 }
 
 /// Tags: a view over the tags of all entities.
 pub fn tags() -> Schema {
     let fields = vec![("tag", tag().required()), ("entity_name", string().required()), ("entity_id", uuid().auto().required())];
-    Schema { endpoint_key: Some("tag"), workspaceable: false, exported: false, ..Schema::new("tags", fields) }
+    Schema { endpoint_key: Some("tag"), workspaceable: false, exported: false, read_only: true, ..Schema::new("tags", fields) }
 }
 
 /// Parameters: what a cluster remembers about itself, such as its id.

@@ -4,6 +4,7 @@
 //! - one file an entity: [`services`], [`routes`], [`consumers`], [`plugins`], [`upstreams`], [`targets`], [`certificates`],
 //!   [`snis`], [`ca_certificates`], [`vaults`], [`key_sets`], [`keys`]; [`internal`] holds the small ones nobody writes by hand
 //! - [`core`] lists their schemas, parents before children
+//! - [`declarative`]: the file format, in both directions
 //! - [`pem`]: certificates and keys, as far as checks need to look into them
 //!
 //! The edges handle checked [`Record`](portcullis_schema::Record)s; the proxy deserialises them into these structs with
@@ -12,6 +13,7 @@
 pub mod ca_certificates;
 pub mod certificates;
 pub mod consumers;
+pub mod declarative;
 pub mod internal;
 pub mod key_sets;
 pub mod keys;

@@ -27,7 +27,7 @@ pub struct Route {
     #[field(utf8_name().unique())]
     pub name: Option<String>,
     /// What requests are spoken in; protocols of one family only.
-    #[field(set(protocol()).required().len_min(1).default(["http", "https"]).rule(Rule::MutuallyExclusiveSubsets(PROTOCOL_FAMILIES.map(|family| family.to_vec()).to_vec())))]
+    #[field(protocols_field())]
     pub protocols: Vec<Protocol>,
     /// The status with which plain requests to an HTTPS-only route are answered.
     #[field(integer().one_of([426, 301, 302, 307, 308]).required().default(426))]
@@ -105,6 +105,65 @@ pub enum PathHandling {
 /// Protocols that may stand together on a route.
 const PROTOCOL_FAMILIES: [&[&str]; 4] = [&["http", "https"], &["tcp", "tls", "udp"], &["tls_passthrough"], &["grpc", "grpcs"]];
 
+fn protocols_field() -> portcullis_schema::Field {
+    let families = PROTOCOL_FAMILIES.map(<[&str]>::to_vec).to_vec();
+    set(protocol())
+        .required()
+        .default(["http", "https"])
+        .rule(Rule::MutuallyExclusiveSubsets(families))
+        .shown("len_min", 1)
+        // Kong picks further rules by the first protocol, and without one knows none.
+        .custom(|value| match value.as_array() {
+            Some(list) if list.is_empty() => Err("unknown type: nil".to_owned()),
+            _ => Ok(()),
+        })
+}
+
+/// What finds routes: each flavour takes other things for a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavor {
+    #[default]
+    TraditionalCompatible,
+    Traditional,
+    Expressions,
+}
+
+/// The schema under a flavour of the router.
+pub fn schema_for(flavor: Flavor) -> Schema {
+    let mut schema = Route::schema();
+    match flavor {
+        Flavor::TraditionalCompatible => {}
+        Flavor::Traditional => schema.checks.retain(|check| !is_compile_check(check)),
+        Flavor::Expressions => add_expressions(&mut schema),
+    }
+    schema
+}
+
+fn is_compile_check(check: &Check) -> bool {
+    matches!(check, Check::Hidden { fields, .. } if fields.as_slice() == COMPILED)
+}
+
+/// The fields that are compiled into an expression.
+const COMPILED: [&str; 2] = ["paths", "headers"];
+
+/// What the router couldn't compile: regular expressions for backtracking engines, headers without a value.
+fn check_compiles(record: &Record) -> Result<(), Vec<(String, Value)>> {
+    let complain = |reason: String| Err(vec![("@entity".to_owned(), format!("Router Expression failed validation: {reason}").into())]);
+    let paths = record.get("paths").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    for pattern in paths.filter_map(|path| path.strip_prefix('~')) {
+        if let Ok(Err(reason)) = router_regex(pattern) {
+            return complain(format!("'{pattern}': {reason}"));
+        }
+    }
+    let headers = record.get("headers").and_then(Value::as_object).into_iter().flatten();
+    for (name, values) in headers {
+        if values.as_array().is_some_and(Vec::is_empty) {
+            return complain(format!("header '{name}' has no value"));
+        }
+    }
+    Ok(())
+}
+
 impl Entity for Route {
     const NAME: &'static str = "routes";
     const ENDPOINT_KEY: Option<&'static str> = Some("name");
@@ -121,28 +180,31 @@ impl Entity for Route {
                 ],
             } })),
             Check::Hidden { fields: vec!["protocols"], check: check_matchers },
+            Check::Hidden { fields: COMPILED.to_vec(), check: check_compiles },
         ];
         Schema { checks, settle: Some(default_strip_path), ..Self::base() }
     }
 }
 
-/// The schema under the expressions flavour: routes may have an `expression` and a `priority` in place of the other
-/// conditions. `validate` is asked whether an expression is one the router understands.
-pub fn expressions_schema(validate: fn(&Record) -> Result<(), Vec<(String, Value)>>) -> Schema {
-    let mut schema = Route::schema();
+/// Routes may have an `expression` and a `priority` in place of the other conditions. Whether an expression is one the
+/// router understands is for the router to say: it adds a check of its own.
+fn add_expressions(schema: &mut Schema) {
     let expression = string().doc("A condition in the router's expression language.");
     let priority = integer()
-        .between(0, 70_368_744_177_663_i64 as f64)
+        .between(0, 70_368_744_177_663.0)
         .required()
         .default(0)
         .doc("Of two expressions that match, the one with the higher number wins.");
     schema.fields.push(("expression".into(), expression));
     schema.fields.push(("priority".into(), priority));
-    schema.checks.retain(|check| !matches!(check, Check::Hidden { .. }));
-    schema.checks.push(Check::Hidden { fields: vec!["protocols"], check: check_matchers_or_expression });
-    schema.checks.push(Check::Hidden { fields: vec!["expression", "priority", "paths", "headers", "hosts", "snis"], check: check_mix });
-    schema.checks.push(Check::Hidden { fields: vec!["expression"], check: validate });
-    schema
+    for check in &mut schema.checks {
+        if let Check::Hidden { fields, check } = check
+            && fields.as_slice() == ["protocols"]
+        {
+            *check = check_matchers_or_expression;
+        }
+    }
+    schema.checks.push(Check::Hidden { fields: Vec::new(), check: check_mix });
 }
 
 fn snis_need_tls() -> Check {
@@ -181,8 +243,7 @@ fn matcher_complaints(record: &Record, expressions: bool) -> Result<(), Vec<(Str
     let protocols = protocols_of(record);
     let has = |protocol: &str| protocols.contains(&protocol);
     let (forbidden, named): (&[&str], &str) = match protocols.first() {
-        // Kong picks rules by the first protocol, and finds none.
-        None => return Err(vec![("protocols".to_owned(), "unknown type: nil".into())]),
+        None => return Ok(()),
         Some(&("http" | "https")) if expressions => (&[], ""),
         Some(&("http" | "https")) => (&["sources", "destinations"], "'http' or 'https'"),
         Some(&("grpc" | "grpcs")) if expressions => (&["methods"], "'grpc' or 'grpcs'"),

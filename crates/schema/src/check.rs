@@ -6,6 +6,12 @@ use crate::validate::{is_reference, keeps};
 use crate::violation::ENTITY;
 use crate::{Op, Record, Rule, Violations};
 
+/// Complaints, each under the field (dotted path, or `@entity`) that it is about.
+pub type Complaints = Vec<(String, Value)>;
+
+/// A check in Rust: gets the whole record.
+pub type CustomCheck = fn(&Record) -> Result<(), Complaints>;
+
 /// One rule over several fields. Field names may be dotted paths into nested records (`config.minute`).
 #[derive(Clone, Debug)]
 pub enum Check {
@@ -32,12 +38,12 @@ pub enum Check {
     /// Anything else. Gets the whole record; complaints name the field (or `@entity`) and say what is wrong.
     Custom {
         fields: Vec<&'static str>,
-        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+        check: CustomCheck,
     },
     /// As `Custom`, but not shown by `/schemas`.
     Hidden {
         fields: Vec<&'static str>,
-        check: fn(&Record) -> Result<(), Vec<(String, Value)>>,
+        check: CustomCheck,
     },
     /// Checks nothing: what `/schemas` shows in the place of a hidden check.
     Shown(Value),
@@ -56,8 +62,6 @@ pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Vi
         }
     }
 }
-
-type Complaints = Vec<(String, Value)>;
 
 fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Result<(), Complaints> {
     let when_updating = if op == Op::Update { "when updating, " } else { "" };

@@ -121,7 +121,7 @@ impl ApiError {
     /// Code 14: a declarative document with these complaints, a tree that mirrors the document.
     pub fn invalid_declarative(fields: Record) -> Self {
         let tree = Value::Object(fields);
-        let message = format!("declarative config is invalid: {}", lua::pretty(&tree));
+        let message = format!("declarative config is invalid: {}", lua::inline(&tree));
         Self::coded(400, 14, "invalid declarative configuration", message, Some(tree))
     }
 

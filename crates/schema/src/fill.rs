@@ -89,7 +89,10 @@ fn whole(number: &Number) -> Option<Number> {
 
 fn timestamp(kind: &Kind, now: f64) -> Value {
     match kind {
-        Kind::Number => Value::from((now * 1000.0).round() / 1000.0),
+        Kind::Number => {
+            let float = Number::from_f64((now * 1000.0).round() / 1000.0);
+            float.map_or(Value::Null, |float| Value::Number(whole(&float).unwrap_or(float)))
+        }
         _ => Value::from(now.floor() as i64),
     }
 }

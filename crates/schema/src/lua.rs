@@ -4,28 +4,28 @@ use serde_json::{Map, Value};
 
 /// One line, keys sorted: `{consumer=null,name="x"}`. How Kong names a key in unique and primary key violations.
 pub fn key(fields: &Map<String, Value>) -> String {
-    let mut fields: Vec<_> = fields.iter().collect();
-    fields.sort_by_key(|(name, _)| name.as_str());
-    let inner: Vec<String> = fields.into_iter().map(|(name, value)| format!("{}={}", table_key(name), inline(value))).collect();
-    format!("{{{}}}", inner.join(","))
+    let mut out = String::new();
+    write_table(&Value::Object(fields.clone()), None, &mut out);
+    out
 }
 
-fn inline(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => key(fields),
-        Value::Array(list) => format!("{{{}}}", list.iter().map(inline).collect::<Vec<_>>().join(",")),
-        other => scalar(other),
-    }
+/// One line without the outer braces being special: how Kong prints what is wrong with a declarative document.
+pub fn inline(value: &Value) -> String {
+    let mut out = String::new();
+    write_table(value, None, &mut out);
+    out
 }
 
 /// Several lines, two spaces a level, as Kong's pretty printer writes nested complaints.
 pub fn pretty(value: &Value) -> String {
     let mut out = String::new();
-    write_pretty(value, 0, &mut out);
+    write_table(value, Some(0), &mut out);
     out
 }
 
-fn write_pretty(value: &Value, depth: usize, out: &mut String) {
+/// Writes a value over several lines from an indentation on, or in one line without spaces.
+fn write_table(value: &Value, depth: Option<usize>, out: &mut String) {
+    let assign = if depth.is_some() { " = " } else { "=" };
     let entries: Vec<(Option<String>, &Value)> = match value {
         // A list with holes: elements keep their place by name from the first hole on.
         Value::Array(list) => {
@@ -34,34 +34,53 @@ fn write_pretty(value: &Value, depth: usize, out: &mut String) {
             list.iter().enumerate().filter(|(_, element)| !element.is_null()).map(|(at, element)| (named(at), element)).collect()
         }
         Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(name, _)| name.as_str());
-            fields.into_iter().map(|(name, field)| (Some(table_key(name)), field)).collect()
+            // Numbers from one on are places, as in a list.
+            let counted = (1..).map_while(|at: usize| fields.get(&at.to_string())).map(|field| (None, field));
+            let counted: Vec<(Option<String>, &Value)> = counted.collect();
+            let is_place = |name: &str| name.parse::<usize>().is_ok_and(|at| (1..=counted.len()).contains(&at));
+            let mut named: Vec<_> = fields.iter().filter(|(name, _)| !is_place(name)).collect();
+            named.sort_by_key(|(name, _)| name.as_str());
+            let named = named.into_iter().map(|(name, field)| (Some(table_key(name)), field));
+            counted.iter().cloned().chain(named).collect()
         }
         other => return out.push_str(&scalar(other)),
     };
     if entries.is_empty() {
         return out.push_str("{}");
     }
-    out.push_str("{\n");
-    let indent = "  ".repeat(depth + 1);
+    let break_line = |out: &mut String, depth: Option<usize>| {
+        if let Some(depth) = depth {
+            out.push('\n');
+            out.push_str(&"  ".repeat(depth));
+        }
+    };
+    let deeper = depth.map(|depth| depth + 1);
+    out.push('{');
     for (at, (name, entry)) in entries.iter().enumerate() {
-        out.push_str(&indent);
+        if at > 0 {
+            out.push(',');
+        }
+        break_line(out, deeper);
         if let Some(name) = name {
             out.push_str(name);
-            out.push_str(" = ");
+            out.push_str(assign);
         }
-        write_pretty(entry, depth + 1, out);
-        out.push_str(if at + 1 < entries.len() { ",\n" } else { "\n" });
+        write_table(entry, deeper, out);
     }
-    out.push_str(&"  ".repeat(depth));
+    break_line(out, depth);
     out.push('}');
 }
+
+/// Words that Lua keeps for itself.
+const RESERVED: [&str; 22] = [
+    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local", "nil", "not", "or", "repeat",
+    "return", "then", "true", "until", "while",
+];
 
 /// A bare word where Lua allows one, else `["…"]`.
 fn table_key(name: &str) -> String {
     let word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
-    if word && !name.is_empty() { name.to_owned() } else { format!("[{}]", quoted(name)) }
+    if word && !name.is_empty() && !RESERVED.contains(&name) { name.to_owned() } else { format!("[{}]", quoted(name)) }
 }
 
 fn scalar(value: &Value) -> String {

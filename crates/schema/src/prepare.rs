@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use crate::fill::{Moment, fill_record};
-use crate::validate::{check_record, check_value, same};
+use crate::validate::{check_record, check_value, is_uuid, same};
 use crate::{ApiError, Catalog, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Violations, lua};
 
 /// How a record is to be prepared.
@@ -35,6 +35,10 @@ impl Catalog {
 
     /// As [`Catalog::prepare`], with a say over transformations.
     pub fn prepare_given(&self, schema: &Schema, mut input: Record, given: Given<'_>) -> Result<Record, ApiError> {
+        if schema.read_only {
+            let complaint = "does not support insert/upsert/update/delete operations";
+            return Err(ApiError::schema_violation(Violations::of(&schema.name, complaint)));
+        }
         let ttl = take_ttl(schema, &mut input)?;
         let existing = given.existing.filter(|_| given.op == Op::Update);
         let kind = self.config_schema(schema, &input, existing);
@@ -50,6 +54,7 @@ impl Catalog {
         let mut hidden = Record::new();
         let mut record = match existing {
             Some(existing) => {
+                check_same_id(&input, existing)?;
                 note_immutable(&fields, &input, existing, &mut violations);
                 let mut merged = existing.clone();
                 // What the store keeps beside the fields of the schema (workspace, expiry) travels along unseen.
@@ -235,6 +240,17 @@ fn show_moved(fields: &[(Cow<'static, str>, Field)], shorthands: &[Shorthand], r
             let value = crate::check::at(record, &path.join(".")).cloned().unwrap_or(Value::Null);
             record.insert(shorthand.name.to_owned(), value);
         }
+    }
+}
+
+/// A row keeps its id: to Kong, changing it means changing another row, which isn't there.
+fn check_same_id(input: &Record, existing: &Record) -> Result<(), ApiError> {
+    let id = |record: &Record| record.get("id").and_then(Value::as_str).map(str::to_owned);
+    match (id(input), id(existing)) {
+        (Some(wanted), Some(kept)) if is_uuid(&wanted) && !wanted.eq_ignore_ascii_case(&kept) => {
+            Err(ApiError::not_found(Record::from_iter([("id".to_owned(), kept.into())])))
+        }
+        _ => Ok(()),
     }
 }
 

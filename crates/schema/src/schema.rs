@@ -75,6 +75,8 @@ pub struct Schema {
     pub workspaceable: bool,
     /// Rows may have a time to live in seconds (`ttl` on write and read).
     pub ttl: bool,
+    /// A view: nothing can be written.
+    pub read_only: bool,
     /// Served by the Admin API with generated routes.
     pub admin_api: bool,
     /// Written by db_export.
@@ -99,6 +101,7 @@ impl Schema {
             transforms: Vec::new(),
             workspaceable: true,
             ttl: false,
+            read_only: false,
             admin_api: true,
             exported: true,
             config_by: None,
@@ -107,6 +110,17 @@ impl Schema {
 
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|(n, _)| n == name).map(|(_, f)| f)
+    }
+
+    /// Computes what is computed on write, from all that the record holds.
+    pub fn transform(&self, record: &mut Record) -> Result<(), Violations> {
+        let given = |record: &Record, field: &str| record.get(field).is_some_and(|value| !value.is_null());
+        for transform in &self.transforms {
+            if transform.inputs.is_empty() || transform.inputs.iter().any(|field| given(record, field)) {
+                (transform.apply)(record)?;
+            }
+        }
+        Ok(())
     }
 
     /// `(field, entity)` of every reference to another entity.

@@ -107,14 +107,8 @@ pub fn router_path() -> Field {
 }
 fn check_router_path(path: &str) -> Result<(), String> {
     if let Some(pattern) = path.strip_prefix('~') {
-        return match regex::Regex::new(pattern) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let reason = error.to_string();
-                let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                Err(format!("invalid regex: '{pattern}' (PCRE returned: {reason})"))
-            }
-        };
+        return router_regex(pattern)
+            .map_or_else(|reason| Err(format!("invalid regex: '{pattern}' (PCRE returned: {reason})")), |_| Ok(()));
     }
     if let Some(code) = address::bad_percent(path) {
         return Err(format!("invalid url-encoded value: '{code}'"));
@@ -124,6 +118,40 @@ fn check_router_path(path: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("non-normalized path, consider use '{}' instead", String::from_utf8_lossy(&normal)))
+}
+
+/// Reads the regular expression of a route's path. `Ok(Err(reason))` is one that only backtracking engines understand: the
+/// field takes it, the router (but for the traditional flavour) doesn't. Errors with the reason where none does.
+pub fn router_regex(pattern: &str) -> Result<Result<(), String>, String> {
+    if let Some(quantifier) = repeated_quantifier(pattern) {
+        return Err(format!("quantifier does not follow a repeatable item at offset {quantifier}"));
+    }
+    let Err(error) = regex::Regex::new(pattern) else { return Ok(Ok(())) };
+    let text = error.to_string();
+    let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if reason.contains("look-around") || reason.contains("backreferences") { Ok(Err(reason)) } else { Err(reason) }
+}
+
+/// Where a quantifier follows a complete one (`a**`), which PCRE refuses and others take as nested.
+fn repeated_quantifier(pattern: &str) -> Option<usize> {
+    let (mut escaped, mut in_class, mut quantified) = (false, false, 0);
+    for (at, byte) in pattern.bytes().enumerate() {
+        match byte {
+            _ if escaped => (escaped, quantified) = (false, 0),
+            b'\\' => (escaped, quantified) = (true, 0),
+            b']' if in_class => (in_class, quantified) = (false, 0),
+            _ if in_class => {}
+            b'[' => (in_class, quantified) = (true, 0),
+            b'(' => quantified = 3, // `(?` is no quantifier
+            b'*' | b'+' | b'?' if quantified == 3 => quantified = 0,
+            // One quantifier may be followed by `?` (lazy) or `+` (possessive), and by nothing else.
+            b'*' if quantified > 0 => return Some(at),
+            b'?' | b'+' if quantified == 2 => return Some(at),
+            b'?' | b'+' | b'*' => quantified += 1,
+            _ => quantified = 0,
+        }
+    }
+    None
 }
 pub fn http_method() -> Field {
     string().matches("^%u+$", "^[A-Z]+$")
@@ -152,13 +180,13 @@ pub fn url() -> Field {
 }
 /// Whether a text is a URL with scheme and host.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), Some(rest).unwrap_or(rest)));
-    let host = scheme.and_then(|_| rest.split(['/', '?', '#']).next()).unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if host.is_empty() || host.starts_with(':') {
         return Err("missing host in url".to_owned());
     }
-    if scheme.is_none_or(str::is_empty) {
+    if scheme.is_empty() {
         return Err("missing scheme in url".to_owned());
     }
     Ok(())

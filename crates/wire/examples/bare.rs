@@ -13,7 +13,7 @@ use portcullis_wire::listener::{Entrance, accept, open, parse_listens};
 use portcullis_wire::tls::{Certificates, CertifiedKey, ServerTls, ServerTlsOptions, self_signed_default};
 use portcullis_wire::{
     Downstream, Framing, Moments, Peer, PoolSettings, Pools, Refusal, RequestBody, RequestHead, ResponseHead, Service, Settings, Target,
-    Timeouts, Worker,
+    Timeouts, UpstreamErrorKind, Worker,
 };
 
 const REQUEST_ID: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -53,8 +53,9 @@ impl Service for Bare {
                 let _ = down.relay(&mut response, up, None).await;
                 worker.give_response(response);
             }
-            Err(_) => {
-                let _ = down.respond(&mut ResponseHead::new(502), b"").await;
+            Err(error) => {
+                let status = if matches!(error.kind, UpstreamErrorKind::ClientBody(_)) { 400 } else { 502 };
+                let _ = down.respond(&mut ResponseHead::new(status), b"").await;
             }
         }
     }

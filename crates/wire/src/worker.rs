@@ -111,6 +111,8 @@ pub struct Worker {
     fine: Notify,
     draining: Cell<bool>,
     connections: Cell<usize>,
+    /// Listening sockets that may still bring connections.
+    listening: Cell<usize>,
     /// A connection closed, or draining began.
     drained: Notify,
 }
@@ -138,6 +140,7 @@ impl Worker {
             fine: Notify::new(),
             draining: Cell::new(false),
             connections: Cell::new(0),
+            listening: Cell::new(0),
             drained: Notify::new(),
         })
     }
@@ -208,9 +211,9 @@ impl Worker {
         self.connections.get()
     }
 
-    /// Waits until no client connection is left.
+    /// Waits until no listening socket and no client connection is left.
     pub async fn drained(&self) {
-        while self.connections.get() > 0 {
+        while self.connections.get() + self.listening.get() > 0 {
             self.drained.notified().await;
         }
     }
@@ -229,9 +232,12 @@ impl Worker {
         }
     }
 
-    pub(crate) fn connection_opened(self: &Rc<Self>) -> OpenConnection {
-        self.connections.set(self.connections.get() + 1);
-        OpenConnection(self.clone())
+    pub(crate) fn connection_opened(self: &Rc<Self>) -> Counted {
+        Counted::new(self, |worker| &worker.connections)
+    }
+
+    pub(crate) fn listener_opened(self: &Rc<Self>) -> Counted {
+        Counted::new(self, |worker| &worker.listening)
     }
 
     pub(crate) fn register(&self, sweep: Weak<dyn Sweep>) {
@@ -307,14 +313,25 @@ impl Worker {
     }
 }
 
-/// Counts one client connection while it lives.
-pub(crate) struct OpenConnection(Rc<Worker>);
+/// Counts one connection or listening socket while it lives.
+pub(crate) struct Counted {
+    worker: Rc<Worker>,
+    counter: fn(&Worker) -> &Cell<usize>,
+}
 
-impl Drop for OpenConnection {
+impl Counted {
+    fn new(worker: &Rc<Worker>, counter: fn(&Worker) -> &Cell<usize>) -> Self {
+        let count = counter(worker);
+        count.set(count.get() + 1);
+        Self { worker: worker.clone(), counter }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        let left = self.0.connections.get() - 1;
-        self.0.connections.set(left);
-        self.0.drained.notify_waiters();
+        let count = (self.counter)(&self.worker);
+        count.set(count.get() - 1);
+        self.worker.drained.notify_waiters();
     }
 }
 

@@ -2,16 +2,19 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
-use super::{Arguments, Failure};
+use super::{Arguments, Failure, Name, settings};
+use crate::run::{catalog, declarative};
 
 const EXAMPLE: &str = include_str!("example.yml");
 
 /// Runs a sub-command; none when there is no such one.
-pub fn run(arguments: &Arguments) -> Option<Result<(), Failure>> {
+pub fn run(name: &Name, arguments: &Arguments) -> Option<Result<(), Failure>> {
     let (command, rest) = arguments.positional.split_first()?;
     Some(match command.replace('-', "_").as_str() {
         "init" => init(rest.first().map_or("kong.yml", String::as_str)),
+        "parse" => parse(name, arguments, rest.first().map(String::as_str)),
         "db_import" | "db_export" => Err(Failure(format!("config {command} is not available in this version"))),
         _ => return None,
     })
@@ -24,4 +27,13 @@ fn init(path: &str) -> Result<(), Failure> {
         _ => Failure(format!("{path}: {error}")),
     })?;
     file.write_all(EXAMPLE.as_bytes()).map_err(|error| Failure(format!("{path}: {error}")))
+}
+
+fn parse(name: &Name, arguments: &Arguments, path: Option<&str>) -> Result<(), Failure> {
+    let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
+    let settings = settings(name, arguments)?;
+    let catalog = catalog::of(catalog::enabled(&settings.plugins)?);
+    declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
+    println!("parse successful");
+    Ok(())
 }

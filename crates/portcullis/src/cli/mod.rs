@@ -85,7 +85,7 @@ pub fn main(program: &str, arguments: Vec<String>) -> ExitCode {
         "reload" => process::reload(&name, &arguments),
         "restart" => process::restart(&name, &arguments),
         "health" => process::health(&name, &arguments),
-        "config" => match config::run(&arguments) {
+        "config" => match config::run(&name, &arguments) {
             Some(done) => done,
             None => {
                 eprint!("{}", usage(&name));

@@ -8,8 +8,8 @@
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
 
-mod catalog;
-mod declarative;
+pub mod catalog;
+pub mod declarative;
 mod node;
 mod publisher;
 mod servers;

@@ -1,6 +1,7 @@
 //! From a committed change to the snapshot that the next request is served from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_admin::Writer;
 use portcullis_proxy::gateway::Gateway;
@@ -9,6 +10,9 @@ use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::declarative::Declarative;
 use portcullis_store::{Applied, BoxFuture, ChangeSet, Operation, Store, StoreError};
 use tokio::sync::Mutex;
+
+/// How long a change may wait for the names of its targets.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// The only way configuration reaches the workers: writes go through the store, then into the builder, then out.
 ///
@@ -48,6 +52,7 @@ impl Publisher {
     pub async fn load(&self) -> Result<(), StoreError> {
         let mut serving = self.serving.lock().await;
         serving.builder.load(&*self.store, &self.catalog).await?;
+        serving.builder.settle(SETTLE).await;
         serving.publish();
         Ok(())
     }
@@ -56,6 +61,7 @@ impl Publisher {
     pub async fn renew(&self, mut builder: Builder, gateway: Arc<Gateway>) -> Result<(), StoreError> {
         let mut serving = self.serving.lock().await;
         builder.load(&*self.store, &self.catalog).await?;
+        builder.settle(SETTLE).await;
         *serving = Serving { builder, gateway };
         serving.publish();
         Ok(())

@@ -1,5 +1,6 @@
 //! Towards the upstream: pick a target, try it, try another, relay the answer.
 
+use std::borrow::Cow;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -74,7 +75,10 @@ impl Worker {
                 Err(_) => break,
             };
             trace.proxied = true;
-            self.write_head(&mut head, service, request, routed.stripped, &place, &body);
+            let host = host_header(service, request, &place);
+            self.write_head(&mut head, request, routed.stripped, &host, &body);
+            // nginx' proxy_ssl_name is the Host being sent: it is the SNI, and the name a certificate is checked for.
+            let server_name = std::str::from_utf8(upstream_head::without_port(&host)).unwrap_or(&place.host);
             let target = Target { address: place.address, tls: if request.upstream.https { service.tls.as_ref() } else { None } };
             let sent_body = match &body {
                 Body::Empty => RequestBody::Empty,
@@ -83,7 +87,7 @@ impl Worker {
             };
             let mut moments = Moments::default();
             let sent =
-                self.pools.send(&target, &place.host, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
+                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
             match sent {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
@@ -192,20 +196,8 @@ impl Worker {
         }
     }
 
-    fn write_head(&self, out: &mut Vec<u8>, service: &ServiceRow, request: &Request, stripped: &[u8], place: &Place, body: &Body) {
+    fn write_head(&self, out: &mut Vec<u8>, request: &Request, stripped: &[u8], host: &[u8], body: &Body) {
         out.clear();
-        let upstream = &request.upstream;
-        let made;
-        let own_host = place.picked.is_none() && *upstream.host == *service.entity.host && upstream.port == service.port;
-        let kept = || request.route.as_ref().filter(|route| route.preserve_host).and(request.head.headers.known(Known::Host));
-        let host: &[u8] = match upstream.host_header.as_deref().or_else(kept) {
-            Some(host) => host,
-            None if own_host => &service.host_header,
-            None => {
-                made = host_with_port(&place.host, place.port, upstream.https);
-                &made
-            }
-        };
         let (mut peer, mut real) = ([0u8; 48], [0u8; 48]);
         let peer = ip_text(&mut peer, request.client.ip);
         let hop = Hop { host, peer, real_ip: ip_text(&mut real, request.client.forwarded_ip), stripped };
@@ -292,6 +284,17 @@ fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, las
         _ => Outcome::ConnectFailed,
     };
     balancer.report(&picked.peer, outcome);
+}
+
+/// The Host header of a try: a plugin's, the client's where the route keeps it, or the target's own.
+fn host_header<'a>(service: &'a ServiceRow, request: &'a Request, place: &Place) -> Cow<'a, [u8]> {
+    let upstream = &request.upstream;
+    let kept = || request.route.as_ref().filter(|route| route.preserve_host).and(request.head.headers.known(Known::Host));
+    if let Some(host) = upstream.host_header.as_deref().or_else(kept) {
+        return host.into();
+    }
+    let own = place.picked.is_none() && upstream.port == service.port && *upstream.host == *service.entity.host;
+    if own { (&*service.host_header).into() } else { host_with_port(&place.host, place.port, upstream.https).into_vec().into() }
 }
 
 /// The request's body on its way.

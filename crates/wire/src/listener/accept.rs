@@ -61,6 +61,8 @@ enum Acceptor {
 /// Connections the kernel had queued when draining began are accepted and served. Errors only when the socket cannot be
 /// handed to the runtime.
 pub async fn accept<S: Service>(socket: Listening, entrance: Entrance, service: Rc<S>, worker: Rc<Worker>) -> io::Result<()> {
+    // Dropped after the socket, which is declared later.
+    let _listening = worker.listener_opened();
     let acceptor = match socket {
         Listening::Tcp(listener) => Acceptor::Tcp(TcpListener::from_std(listener)?),
         Listening::Unix(listener) => Acceptor::Unix(UnixListener::from_std(listener)?),

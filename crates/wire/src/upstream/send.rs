@@ -18,11 +18,8 @@ use crate::parse::{Parsed, parse_response, tokens};
 #[cfg(doc)]
 use crate::worker::Worker;
 
-/// Why an attempt on a pooled connection starts over.
-enum Attempt {
-    Answered(ResponseHead, UpstreamResponse),
-    StartOver,
-}
+/// What one connection brought; none when a pooled one turned out closed and a fresh one may be tried.
+type Attempt = Option<(ResponseHead, UpstreamResponse)>;
 
 /// One exchange's constants.
 struct Request<'a> {
@@ -71,8 +68,8 @@ impl Pools {
             moments.connected = Some(if reused { self.worker.clock().last() } else { self.worker.clock().now() });
             let mut buffer = Buffer::default();
             match self.attempt(&sending, connection, reused, &mut buffer, down, moments).await {
-                Ok(Attempt::Answered(head, response)) => return Ok((head, response)),
-                Ok(Attempt::StartOver) => fresh = true,
+                Ok(Some(answered)) => return Ok(answered),
+                Ok(None) => fresh = true,
                 Err(error) => {
                     buffer.discard(&self.worker);
                     return Err(error);
@@ -107,7 +104,7 @@ impl Pools {
         let may_repeat = sending.idempotent && !streams;
         if let Sent::Broken { untouched } = sent {
             if reused && (untouched || may_repeat) {
-                return Ok(Attempt::StartOver);
+                return Ok(None);
             }
             return Err(UpstreamError::new(UpstreamErrorKind::Closed, untouched || may_repeat));
         }
@@ -154,7 +151,7 @@ impl Pools {
                         let (framing, timeout) = (head.framing, sending.timeouts.read);
                         let buffer = std::mem::take(buffer);
                         let response = UpstreamResponse::new(&self.worker, connection, buffer, framing, reusable, timeout);
-                        return Ok(Attempt::Answered(head, response));
+                        return Ok(Some((head, response)));
                     }
                     Ok(Parsed::Partial) if buffer.len() < limit && !buffer.is_full() => worker.give_response(head),
                     Ok(_) => return Err(UpstreamError::new(UpstreamErrorKind::HeadTooLarge, false)),
@@ -176,7 +173,7 @@ impl Pools {
                 Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(UpstreamError::new(UpstreamErrorKind::ReadTimeout, may_repeat));
                 }
-                Some(_) if reused && !heard && may_repeat => return Ok(Attempt::StartOver),
+                Some(_) if reused && !heard && may_repeat => return Ok(None),
                 Some(_) => return Err(UpstreamError::new(UpstreamErrorKind::Closed, may_repeat && !heard)),
             }
         }

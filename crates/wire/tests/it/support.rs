@@ -387,6 +387,7 @@ impl Upstream {
         tokio::task::spawn_local(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 this.connections.set(this.connections.get() + 1);
                 let (this, acceptor) = (this.clone(), acceptor.clone());
                 tokio::task::spawn_local(async move {

@@ -1,0 +1,58 @@
+//! Ids of entities that a document gives none: the same document always gets the same ones.
+
+use std::collections::HashMap;
+
+use portcullis_schema::{Record, Schema};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Kong's namespace of ids in declarative configuration.
+const NAMESPACE: Uuid = Uuid::from_u128(0xfd02801f_0957_4a15_a55a_c8d9606f30b5);
+
+/// The entity that another is written inside of.
+#[derive(Clone, Copy)]
+pub(super) struct Parent<'a> {
+    /// The field of the nested entity that references it.
+    pub field: &'a str,
+    pub id: &'a str,
+}
+
+/// Ids by entity and endpoint key, for references by name.
+pub(super) type Names = HashMap<(String, String), String>;
+
+/// The name under which an entity can be referred to: its endpoint key, where that is unique.
+pub(super) fn endpoint_name<'a>(schema: &Schema, item: &'a Record) -> Option<&'a str> {
+    let key = schema.endpoint_key?;
+    schema.field(key).filter(|field| field.unique)?;
+    item.get(key)?.as_str()
+}
+
+/// The id given, or one made of the entity's name, else of what makes it unique, else of its place.
+pub(super) fn id_of(schema: &Schema, item: &Record, parent: Option<Parent<'_>>, at: usize, names: &Names) -> Value {
+    if let Some(id) = item.get("id").filter(|id| !id.is_null()) {
+        return id.clone();
+    }
+    let namespace = Uuid::new_v5(&NAMESPACE, schema.name.as_bytes());
+    let from = |text: &str| Value::String(Uuid::new_v5(&namespace, text.as_bytes()).to_string());
+    if let Some(name) = endpoint_name(schema, item) {
+        return from(name);
+    }
+    let part = |field: &&str| match (parent, item.get(*field)) {
+        (Some(parent), _) if parent.field == *field => parent.id.to_owned(),
+        (_, Some(Value::String(text))) => referenced(schema, field, text, names).unwrap_or(text).to_owned(),
+        (_, Some(Value::Object(reference))) => reference.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        _ => String::new(),
+    };
+    let parts: Vec<String> = schema.cache_key.iter().map(part).collect();
+    if parts.iter().any(|part| !part.is_empty()) {
+        return from(&parts.join(":"));
+    }
+    let parent = parent.map_or("", |parent| parent.id);
+    from(&format!("{parent}:{at}:{}", Value::Object(item.clone())))
+}
+
+/// The id behind a reference by name.
+fn referenced<'a>(schema: &Schema, field: &str, name: &str, names: &'a Names) -> Option<&'a str> {
+    let (_, entity, _) = schema.foreigns().find(|(foreign, _, _)| *foreign == field)?;
+    names.get(&(entity.to_owned(), name.to_owned())).map(String::as_str)
+}

@@ -1,0 +1,117 @@
+//! The declarative format: one document that holds a whole configuration.
+//!
+//! A document is a map with `_format_version` and a list for each kind of entity, in which entities may hold others
+//! (`services: [{routes: […]}]`) and refer to others by name or id. [`load`] reads one in three steps, each in a file:
+//! text becomes a tree ([`yaml`]); every entity is prepared by its schema, nested ones lifted out with a reference to their
+//! parent (`walk.rs`); references and uniqueness are settled over all (`settle.rs`). A refusal names everything that is wrong
+//! ([`Refusal`]). [`export`] is the way back.
+
+pub mod export;
+mod ids;
+mod old_paths;
+mod refusal;
+mod settle;
+mod walk;
+pub mod yaml;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use md5::{Digest, Md5};
+use portcullis_schema::{Catalog, Record, Schema};
+use serde_json::Value;
+
+pub use refusal::Refusal;
+
+/// The hash of an empty configuration.
+pub const EMPTY_HASH: &str = "00000000000000000000000000000000";
+
+/// A configuration, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Every entity with its rows, parents before children. Kinds without rows are left out.
+    pub records: Vec<(Arc<Schema>, Vec<Record>)>,
+    /// MD5 of the text that was read, in hexadecimal; zeros if it holds nothing.
+    pub hash: String,
+    /// By id, entities as they were before values (hashes, digests) were computed.
+    untransformed: HashMap<String, Record>,
+}
+
+impl Document {
+    /// What `POST /config` answers: every entity by kind and id, as it was given.
+    pub fn answer(&self) -> Value {
+        let kind = |(schema, rows): &(Arc<Schema>, Vec<Record>)| {
+            let key = if schema.field("id").is_some() { "id" } else { schema.endpoint_key.unwrap_or("id") };
+            let row = |row: &Record| {
+                let id = row.get(key)?.as_str()?;
+                Some((id.to_owned(), Value::Object(self.untransformed.get(id).unwrap_or(row).clone())))
+            };
+            (schema.name.to_string(), Value::Object(rows.iter().filter_map(row).collect()))
+        };
+        Value::Object(self.records.iter().map(kind).collect())
+    }
+}
+
+/// What a document is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Yaml,
+    /// JSON if it reads as such, else YAML.
+    #[default]
+    Unknown,
+}
+
+impl Format {
+    /// Goes by the file's ending. Errors with Kong's sentence for the command line.
+    pub fn of(path: &Path) -> Result<Self, String> {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("json") => Ok(Self::Json),
+            Some("yml" | "yaml") => Ok(Self::Yaml),
+            _ => Err(format!("unknown file type: {}. (Accepted types: json, yaml)", path.display())),
+        }
+    }
+}
+
+/// Reads a document. `now` (seconds) becomes the time of every entity that gives none.
+pub fn load(catalog: &Catalog, text: &str, format: Format, now: f64) -> Result<Document, Box<Refusal>> {
+    let tree = parse(text, format).map_err(|what| Box::new(Refusal::unreadable(&what)))?;
+    finish(catalog, tree, now, text)
+}
+
+/// As [`load`], for a tree that came inside something else. Its hash is that of its JSON.
+pub fn load_value(catalog: &Catalog, tree: Value, now: f64) -> Result<Document, Box<Refusal>> {
+    let text = tree.to_string();
+    finish(catalog, tree, now, &text)
+}
+
+/// MD5 of a text, in hexadecimal: how configurations are told apart.
+pub fn hash(text: &str) -> String {
+    Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse(text: &str, format: Format) -> Result<Value, String> {
+    let json = || serde_json::from_str(text).map_err(|error| error.to_string());
+    match format {
+        Format::Json => json(),
+        Format::Yaml => yaml::parse(text),
+        Format::Unknown => json().or_else(|_: String| yaml::parse(text)),
+    }
+}
+
+fn finish(catalog: &Catalog, tree: Value, now: f64, text: &str) -> Result<Document, Box<Refusal>> {
+    let document = match tree {
+        Value::Object(document) => document,
+        // An empty Lua table is an empty map too.
+        Value::Array(list) if list.is_empty() => Record::new(),
+        _ => return Err(Box::new(Refusal::unreadable("expected an object"))),
+    };
+    let entries = walk::walk(catalog, document, now)?;
+    let settle::Settled { records, untransformed } = settle::settle(catalog, entries)?;
+    let hash = if records.is_empty() { EMPTY_HASH.to_owned() } else { hash(text) };
+    Ok(Document { records, hash, untransformed })
+}
+
+#[cfg(test)]
+mod tests;

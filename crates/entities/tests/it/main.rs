@@ -1,0 +1,6 @@
+//! What each core entity takes and refuses.
+
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod entities;
