@@ -1,81 +1,71 @@
 //! A client of the Admin API.
 
-use crate::{Connection, Response};
-use serde_json::Value;
 use std::net::SocketAddr;
 
-/// Sends JSON, reads JSON; a connection for each call.
+use serde_json::Value;
+
+use crate::Client;
+
+/// Talks JSON to the Admin API, one connection a request.
+#[derive(Clone, Copy)]
 pub struct Admin {
     address: SocketAddr,
 }
 
-/// The Admin API's answer.
+/// What the Admin API said; `body` is null if it said nothing.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Reply {
+    /// The status code.
     pub status: u16,
-    /// Null when there is no body.
+    /// The parsed body.
     pub body: Value,
-    call: String,
-}
-
-impl Answer {
-    /// The body, when the status is this one.
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}: {}", self.call, self.body);
-        self.body
-    }
 }
 
 impl Admin {
-    pub(crate) fn new(address: SocketAddr) -> Admin {
-        Admin { address }
+    /// The Admin API at `address`.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address }
     }
 
-    pub fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, None)
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send("POST", path, Some(body))
+    /// Sends any request; a body is sent as it stands, as JSON.
+    pub fn send(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
+        let mut client = Client::connect(self.address);
+        let length = body.map(|body| format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())).unwrap_or_default();
+        let body = body.unwrap_or_default();
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n{length}\r\n{body}"));
+        let answer = client.answer_to(method);
+        let body = if answer.body.is_empty() { Value::Null } else { answer.json() };
+        Reply { status: answer.status, body }
     }
 
-    pub fn put(&self, path: &str, body: &Value) -> Answer {
-        self.send("PUT", path, Some(body))
+    fn sure(&self, method: &str, path: &str, body: Option<&Value>, status: u16) -> Value {
+        let reply = self.send(method, path, body.map(Value::to_string).as_deref());
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.body);
+        reply.body
     }
 
-    pub fn patch(&self, path: &str, body: &Value) -> Answer {
-        self.send("PATCH", path, Some(body))
+    /// Makes an entity and gives it back.
+    pub fn post(&self, path: &str, body: Value) -> Value {
+        self.sure("POST", path, Some(&body), 201)
     }
 
-    pub fn delete(&self, path: &str) -> Answer {
-        self.send("DELETE", path, None)
+    /// Changes an entity and gives it back.
+    pub fn patch(&self, path: &str, body: Value) -> Value {
+        self.sure("PATCH", path, Some(&body), 200)
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let response = match body {
-            Some(body) => self.raw(method, path, "application/json", body.to_string().as_bytes()),
-            None => self.raw(method, path, "", b""),
-        };
-        let call = format!("{method} {path}");
-        let body = if response.body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&response.body).unwrap_or_else(|_| panic!("{call} answered {response:?}"))
-        };
-        Answer { status: response.status, body, call }
+    /// Reads an entity or a page of them.
+    pub fn get(&self, path: &str) -> Value {
+        self.sure("GET", path, None, 200)
     }
 
-    /// Sends any body under any content type.
-    pub fn raw(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Response {
-        let mut connection = Connection::open(self.address);
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n");
-        if !content_type.is_empty() {
-            request.push_str(&format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()));
-        }
-        request.push_str("\r\n");
-        connection.send(request.as_bytes());
-        connection.send(body);
-        connection.response()
+    /// Deletes an entity.
+    pub fn delete(&self, path: &str) {
+        self.sure("DELETE", path, None, 204);
     }
 }

@@ -1,87 +1,94 @@
-//! Bad input anywhere gives a clear error and changes nothing.
+//! Wrong settings and wrong requests to the Admin API: said clearly, and nothing changes.
 
-use portcullis_tests::{Gateway, Upstream, get, run};
+use std::net::TcpListener;
+
+use portcullis_tests::{Gateway, Upstream};
 use serde_json::json;
 
 #[test]
-fn a_bad_configuration_file_is_refused_with_every_complaint() {
-    let folder = std::env::temp_dir().join(format!("portcullis-conf-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("bad.conf");
-    std::fs::write(&file, "log_level = loud\ndatabase = mysql\nproxy_listen = nowhere\nmystery = 1\n").unwrap();
-    let file = file.to_str().unwrap();
-    for command in [&["check", file][..], &["start", "-c", file, "-p", folder.to_str().unwrap()]] {
-        let output = run(command, &[]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
-        assert!(
-            said.contains("log_level has an invalid value: 'loud'") && said.contains("database has an invalid value: 'mysql'"),
-            "{said}"
-        );
+fn wrong_settings_are_all_named_and_nothing_starts() {
+    let build = Gateway::build().set("nginx_main_worker_processes", "many").set("log_level", "loud").set("proxy_listen", "127.0.0.1:port");
+    let outcome = build.run(&["start"]);
+    assert_eq!(outcome.code, Some(1));
+    for part in ["nginx_main_worker_processes", "log_level", "proxy_listen"] {
+        assert!(outcome.output.contains(part), "{part} is not named: {}", outcome.output);
     }
-    assert!(!folder.join("pids/nginx.pid").exists());
-    std::fs::remove_dir_all(folder).unwrap();
+    assert!(!build.prefix().join("portcullis.db").exists());
+    assert!(!build.prefix().join("pids").exists());
 }
 
 #[test]
-fn a_bad_reload_leaves_everything_as_it_was() {
+fn a_wrong_file_is_refused_and_a_missing_one_too() {
+    let build = Gateway::build();
+    let file = build.prefix().join("wrong.conf");
+    std::fs::write(&file, "upstream_keepalive_pool_size = some\nmem_cache_size = big\n").unwrap();
+    let file = file.display().to_string();
+    let outcome = build.run(&["start", "-c", &file]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.output);
+    assert!(outcome.output.contains("upstream_keepalive_pool_size"), "{}", outcome.output);
+    assert_eq!(build.run(&["check", &file]).code, Some(1));
+    let outcome = build.run(&["start", "-c", "/nowhere/kong.conf"]);
+    assert_eq!((outcome.code, outcome.output.contains("/nowhere/kong.conf")), (Some(1), true), "{}", outcome.output);
+    assert_eq!(build.run(&["fly"]).code, Some(1));
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["proxy_listen", "admin_listen", "status_listen"] {
+        let outcome = Gateway::build().set(key, &address).run(&["start"]);
+        assert_eq!(outcome.code, Some(1), "{key}: {}", outcome.output);
+        let lines: Vec<_> = outcome.output.lines().filter(|line| line.contains(&address)).collect();
+        assert_eq!(lines.len(), 1, "{key}: {}", outcome.output);
+        assert!(lines[0].to_lowercase().contains("in use"), "{key}: {}", outcome.output);
+    }
+}
+
+#[test]
+fn wrong_bodies_are_refused_and_change_nothing() {
     let upstream = Upstream::start();
-    let gateway = Gateway::start();
-    gateway.route("a", upstream.address);
-    let prefix = gateway.prefix().to_str().unwrap();
-    let bad = gateway.prefix().join("bad.conf");
-    std::fs::write(&bad, "log_level = loud\n").unwrap();
-    let output = run(&["reload", "-c", bad.to_str().unwrap(), "-p", prefix], &[]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(get(gateway.proxy, "/a").status, 200);
-}
-
-#[test]
-fn a_bad_call_of_the_admin_api_says_why_and_changes_nothing() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::before(&upstream);
     let admin = gateway.admin();
-    let service = admin.post("/services", &json!({"name": "kept", "url": "http://127.0.0.1:1"})).expect(201);
-    let calls: [(&str, &str, &str, &[u8], u16); 9] = [
-        ("POST", "/services", "application/json", br#"{"name": "x""#, 400),
-        ("POST", "/services", "application/json", br#"{"name": "x"}"#, 400),
-        ("POST", "/services", "application/json", br#"{"name": "x y", "host": "h", "port": 70000}"#, 400),
-        ("POST", "/services", "application/json", br#"{"name": "kept", "host": "h"}"#, 409),
-        ("POST", "/services", "text/plain", b"name=x", 415),
-        ("PATCH", "/services/kept", "application/json", br#"{"retries": -1, "mystery": true}"#, 400),
-        ("POST", "/routes", "application/json", br#"{"paths": ["~/("]}"#, 400),
-        ("POST", "/plugins", "application/json", br#"{"name": "no-such-plugin"}"#, 400),
-        ("POST", "/plugins", "application/json", br#"{"name": "rate-limiting", "config": {"minute": "many"}}"#, 400),
+    let before = admin.get("/services/up");
+    let wrong = [
+        ("POST", "/services", r#"{"name": "no host"}"#, 400),
+        ("POST", "/services", r#"{"name": 1, "port": "x", "retries": -1}"#, 400),
+        ("POST", "/services", r#"{"name": "up", "url": "http://a.test"}"#, 409),
+        ("POST", "/services", r#"{"name": "x", "url": "http://a.test", "colour": "red"}"#, 400),
+        ("POST", "/services", r#"{"name": "x""#, 400),
+        ("POST", "/services", "[1, 2", 400),
+        ("PATCH", "/services/up", r#"{"port": 70000}"#, 400),
+        ("PATCH", "/services/up", r#"{"protocol": "gopher"}"#, 400),
+        ("PATCH", "/services/other", r#"{"port": 80}"#, 404),
+        ("POST", "/services/other/routes", r#"{"paths": ["/"]}"#, 404),
+        ("POST", "/routes", r#"{"paths": ["no slash"]}"#, 400),
+        ("POST", "/routes", r#"{"paths": ["~/(" ]}"#, 400),
+        ("POST", "/services/up/plugins", r#"{"name": "no-such-plugin"}"#, 400),
+        ("POST", "/services/up/plugins", r#"{"name": "rate-limiting", "config": {"minute": -5}}"#, 400),
+        ("POST", "/consumers", "{}", 400),
+        ("DELETE", "/services/up", "", 400),
+        ("POST", "/nowhere", "{}", 404),
+        ("PUT", "/services", "{}", 405),
     ];
-    for (method, path, content_type, body, status) in calls {
-        let answer = admin.raw(method, path, content_type, body);
-        let call = format!("{method} {path} {}", String::from_utf8_lossy(body));
-        assert_eq!(answer.status, status, "{call}: {}", answer.text());
-        // A body that can't be read is answered with a page, as in Kong, everything else with a message.
-        assert!(status == 415 || answer.json()["message"].is_string(), "{call}: {}", answer.text());
+    for (method, path, body, status) in wrong {
+        let reply = admin.send(method, path, (!body.is_empty()).then_some(body));
+        assert_eq!(reply.status, status, "{method} {path} {body}: {}", reply.body);
+        assert!(reply.body["message"].is_string(), "{method} {path} {body}: {}", reply.body);
     }
-    assert_eq!(admin.get("/services").expect(200)["data"], json!([service]));
-    assert_eq!(admin.get("/routes").expect(200)["data"], json!([]));
-    assert_eq!(admin.get("/plugins").expect(200)["data"], json!([]));
+    assert_eq!(admin.get("/services/up"), before);
+    for (kind, count) in [("services", 1), ("routes", 1), ("plugins", 0), ("consumers", 0)] {
+        assert_eq!(admin.get(&format!("/{kind}"))["data"].as_array().unwrap().len(), count, "{kind}");
+    }
+    assert_eq!(gateway.get("/bytes/2").body, b"xx");
 }
 
 #[test]
-fn a_bad_declarative_configuration_keeps_the_old_one() {
-    let upstream = Upstream::start();
-    let gateway = Gateway::with(&[("database", "off")]);
-    let good = format!("_format_version: \"3.0\"\nservices:\n- name: a\n  url: http://{}\n  routes:\n  - paths: [/a]\n", upstream.address);
-    let load = |text: &str| gateway.admin().post("/config", &json!({"config": text}));
-    load(&good).expect(201);
-    assert_eq!(get(gateway.proxy, "/a").status, 200);
-    for bad in [
-        "- not\n- a table\n",
-        "_format_version: \"3.0\"\nservices:\n- name: b\n  port: 70000\n",
-        "_format_version: \"3.0\"\nmystery: []\n",
-        ": : :",
-    ] {
-        let answer = load(bad);
-        assert_eq!(answer.status, 400, "{bad}: {}", answer.body);
-        assert!(answer.body["message"].is_string(), "{}", answer.body);
-    }
-    assert_eq!(get(gateway.proxy, "/a").status, 200);
-    assert_eq!(gateway.admin().get("/services").expect(200)["data"].as_array().unwrap().len(), 1);
+fn every_wrong_field_is_named_at_once() {
+    let gateway = Gateway::start();
+    let body = json!({"name": "x", "host": "a.test", "port": "x", "retries": -1, "protocol": "gopher"});
+    let reply = gateway.admin().send("POST", "/services", Some(&body.to_string()));
+    assert_eq!(reply.status, 400);
+    let fields = reply.body["fields"].as_object().unwrap();
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["port", "protocol", "retries"]);
 }

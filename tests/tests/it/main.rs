@@ -1,14 +1,12 @@
-//! The black-box suites: what a user meets, shown with the real program.
-#![allow(clippy::unwrap_used)]
+//! Black-box suites: the real program, real sockets, nothing of its insides.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-mod admin_api;
 mod bad_input;
-mod big_bodies;
+mod bodies;
+mod config_changes;
 mod framing;
-mod http2;
-mod key_auth_and_rate_limiting;
-mod live_changes;
-mod reload_and_drain;
-mod smuggling;
-mod tls;
+mod lifecycle;
+mod plugins_smoke;
+mod proxying;
+mod tls_and_http2;
 mod tour;

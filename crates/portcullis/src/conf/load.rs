@@ -36,11 +36,9 @@ pub fn find_file(named: Option<&Path>) -> Result<Option<PathBuf>, Complaints> {
 }
 
 /// Reads `text` (a configuration file) under `environment` (name and value of each variable) and `overrides`.
-pub fn load(
-    text: &str,
-    environment: impl IntoIterator<Item = (String, String)>,
-    overrides: &[(&str, String)],
-) -> Result<Loaded, Complaints> {
+///
+/// A key whose value is complained about has none.
+pub fn load(text: &str, environment: impl IntoIterator<Item = (String, String)>, overrides: &[(&str, String)]) -> (Loaded, Complaints) {
     let mut given: BTreeMap<String, String> = parse_file(text).into_iter().collect();
     let (mut kong, mut own) = (Vec::new(), Vec::new());
     for (name, value) in environment {
@@ -80,7 +78,7 @@ pub fn load(
             loaded.warnings.push(format!("unknown configuration property '{name}' is ignored"));
         }
     }
-    if complaints.is_empty() { Ok(loaded) } else { Err(Complaints(complaints)) }
+    (loaded, Complaints(complaints))
 }
 
 /// `key = value` lines; `#` starts a comment unless escaped; later lines win.
@@ -214,7 +212,7 @@ mod tests {
     fn the_environment_goes_before_the_file_and_our_own_names_before_kongs() {
         let file = "log_level = info # a comment\npg_password = a\\#b\nplugins=bundled , mine\n";
         let environment = env(&[("KONG_LOG_LEVEL", "warn"), ("PORTCULLIS_LOG_LEVEL", "error"), ("KONG_DNS_STALE_TTL", "4")]);
-        let loaded = load(file, environment, &[("prefix", "/tmp/x".to_owned())]).unwrap();
+        let (loaded, _) = load(file, environment, &[("prefix", "/tmp/x".to_owned())]);
         assert_eq!(loaded.text("log_level"), Some("error"));
         assert_eq!(loaded.text("pg_password"), Some("a#b"));
         assert_eq!(loaded.list("plugins"), ["bundled", "mine"]);
@@ -225,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_wrong_value_is_named_at_once() {
-        let complaints = load("log_level=loud\ndatabase=mysql\npg_port=x\n", [], &[]).unwrap_err().0;
+        let (_, Complaints(complaints)) = load("log_level=loud\ndatabase=mysql\npg_port=x\n", [], &[]);
         assert_eq!(
             complaints,
             [
@@ -238,7 +236,7 @@ mod tests {
 
     #[test]
     fn unknown_and_deprecated_keys_are_warned_about() {
-        let loaded = load("nonsense = 1\nnginx_worker_processes = 2\nnginx_http_gzip = on\n", [], &[]).unwrap();
+        let (loaded, _) = load("nonsense = 1\nnginx_worker_processes = 2\nnginx_http_gzip = on\n", [], &[]);
         assert_eq!(loaded.text("nginx_main_worker_processes"), Some("2"));
         assert_eq!(loaded.warnings.len(), 3);
         assert_eq!(loaded.others.get("nginx_http_gzip").map(String::as_str), Some("on"));
@@ -246,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_empty_value_unsets_a_default() {
-        assert_eq!(load("", env(&[("KONG_DNS_STALE_TTL", "")]), &[]).unwrap().number("dns_stale_ttl"), None);
+        assert_eq!(load("", env(&[("KONG_DNS_STALE_TTL", "")]), &[]).0.number("dns_stale_ttl"), None);
     }
 
     #[test]

@@ -25,5 +25,5 @@ pub fn read(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Setting
         None => String::new(),
     };
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Settings::new(load::load(&text, environment, overrides)?)
+    Settings::new(load::load(&text, environment, overrides))
 }

@@ -67,9 +67,9 @@ pub struct Settings {
 pub const KONG_VERSION: &str = "3.9.3";
 
 impl Settings {
-    /// Errors with every complaint at once.
-    pub fn new(loaded: Loaded) -> Result<Self, Complaints> {
-        let mut reader = Reader { loaded: &loaded, complaints: Vec::new() };
+    /// Errors with every complaint at once: those that came up while loading, then its own.
+    pub fn new((loaded, Complaints(complaints)): (Loaded, Complaints)) -> Result<Self, Complaints> {
+        let mut reader = Reader { loaded: &loaded, complaints };
         let settings = reader.settings();
         let complaints = reader.complaints;
         if !complaints.is_empty() {
@@ -441,7 +441,7 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Result<Settings, Complaints> {
-        Settings::new(load(text, [], &[]).unwrap())
+        Settings::new(load(text, [], &[]))
     }
 
     #[test]

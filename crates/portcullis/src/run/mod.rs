@@ -117,6 +117,8 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
             },
             Told::Reopen => log.reopen(),
             Told::Quit => {
+                // The last to hold the listening sockets are the workers, which close them: nobody may connect and wait in vain.
+                drop(sockets);
                 let hurry = workers.hurry();
                 let draining = tokio::spawn(workers.drain());
                 tokio::select! {
@@ -228,7 +230,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<R
     let env_file = prefix::env_file(&before.prefix);
     let text = std::fs::read_to_string(&env_file).map_err(|error| format!("{}: {error}", env_file.display()))?;
     // What the environment said when the settings were written down stands in the file; it is not asked again.
-    let settings = conf::load::load(&text, [], &[]).and_then(Settings::new).map_err(|Complaints(complaints)| complaints.join("; "))?;
+    let settings = Settings::new(conf::load::load(&text, [], &[])).map_err(|Complaints(complaints)| complaints.join("; "))?;
     if settings.database != before.database || settings.plugins != before.plugins {
         return Err("database and plugins change with a restart only".to_owned());
     }
