@@ -1,14 +1,44 @@
 //! The configuration of a node without a database: from a file or a text into the store.
 
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use portcullis_admin::Writer;
+use portcullis_entities::declarative::{self, Document, Format};
 use portcullis_schema::Catalog;
 
 use super::publisher::Publisher;
 use crate::conf::Settings;
+use crate::conf::settings::Database;
 
 /// Loads `declarative_config` or `declarative_config_string`, where one is set and the node has no database.
 ///
-/// Errors with one line, or Kong's indented list of complaints, when it cannot be used.
+/// Errors with Kong's indented list of complaints when it cannot be used.
 pub async fn load(settings: &Settings, catalog: &Catalog, publisher: &Publisher) -> Result<(), String> {
-    let _ = (settings, catalog, publisher);
-    Ok(())
+    if settings.database != Database::Off {
+        return Ok(());
+    }
+    let document = match (&settings.declarative_config, &settings.declarative_config_string) {
+        (Some(path), _) => read_file(catalog, path)?,
+        (None, Some(text)) => declarative::load(catalog, text, Format::Yaml, now()).map_err(|refusal| refusal.pretty())?,
+        (None, None) => return Ok(()),
+    };
+    let rows = document.records.into_iter().flat_map(|(schema, rows)| rows.into_iter().map(move |row| (schema.clone(), row)));
+    publisher.replace(rows.collect(), document.hash).await.map_err(|error| error.to_string())
+}
+
+/// Reads a declarative file.
+///
+/// Errors with what `config parse` prints after `Failed parsing:`.
+pub fn read_file(catalog: &Catalog, path: &Path) -> Result<Document, String> {
+    let format = Format::of(path)?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("{}: No such file or directory", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    })?;
+    declarative::load(catalog, &text, format, now()).map_err(|refusal| refusal.pretty())
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }

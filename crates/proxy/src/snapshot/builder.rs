@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::plugins::Plugin;
@@ -66,6 +67,11 @@ impl Builder {
     /// A snapshot of the working copy.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::new(self.work.clone())
+    }
+
+    /// Waits until the names of new targets are resolved, within `limit`: else their first requests would find nobody.
+    pub async fn settle(&self, limit: Duration) {
+        self.work.upstreams.settle(limit).await;
     }
 
     /// Forgets everything and reads the whole store.

@@ -1,0 +1,14 @@
+//! Black-box suites: the real program, real sockets, nothing of its insides.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod bad_input;
+mod bodies;
+mod config_changes;
+mod declarative;
+mod framing;
+mod lifecycle;
+mod limits;
+mod plugins_smoke;
+mod proxying;
+mod tls_and_http2;
+mod tour;
