@@ -202,9 +202,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
                 return std::io::copy(&mut reader, &mut stream).map(drop);
             }
-            "interim" => stream.write_all(
-                b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-            )?,
+            "interim" => {
+                stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?
+            }
             "sink" => write_answer(&mut stream, length.to_string().as_bytes())?,
             _ => write_echo(&mut stream, &seen)?,
         }

@@ -2,26 +2,37 @@
 //!
 //! `2026/11/24 12:00:00 [warn] 42#7: upstream failed, upstream: 10.0.0.1:80` — lines go through a bounded queue to one writer
 //! thread; when the queue is full a line is dropped and counted, and the count is logged as soon as there is room.
+//!
+//! Kong has eight levels, tracing five: the others are targets. `info!(target: NOTICE, "serving")` is a notice.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 4096;
+
+/// Targets of the levels that tracing does not have: `NOTICE` with `info!`, the others with `error!`.
+pub const NOTICE: &str = "notice";
+pub const CRIT: &str = "crit";
+pub const ALERT: &str = "alert";
+pub const EMERG: &str = "emerg";
+
+/// Kong's levels, gravest first: a level's place is its severity, as nginx and syslog count it.
+const LEVELS: [&str; 8] = [EMERG, ALERT, CRIT, "error", "warn", NOTICE, "info", "debug"];
 
 enum Message {
     Line(String),
@@ -35,6 +46,7 @@ pub struct Log {
     queue: SyncSender<Message>,
     writer: Option<JoinHandle<()>>,
     level: reload::Handle<LevelFilter, Registry>,
+    threshold: Arc<AtomicU8>,
 }
 
 /// Starts logging to a file (or to standard error) at one of Kong's levels. Call once.
@@ -45,18 +57,20 @@ pub fn start(file: Option<&Path>, level: &str) -> io::Result<Log> {
         None => Target::Stderr,
     };
     let writer = std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(target, &lines))?;
-    let (filter, handle) = reload::Layer::new(filter_of(level));
-    let lines = Lines { queue: queue.clone(), dropped: Arc::default(), pid: std::process::id() };
+    let (filter, handle) = reload::Layer::new(filter_of(severity(level)));
+    let threshold = Arc::new(AtomicU8::new(severity(level)));
+    let lines = Lines { queue: queue.clone(), dropped: AtomicU64::new(0), pid: std::process::id(), threshold: threshold.clone() };
     let subscriber = Registry::default().with(filter).with(lines);
     // A second subscriber can only come from a second call, which is a mistake of ours that tests would show.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(Log { queue, writer: Some(writer), level: handle })
+    Ok(Log { queue, writer: Some(writer), level: handle, threshold })
 }
 
 impl Log {
     /// Changes the level while running.
     pub fn set_level(&self, level: &str) {
-        let _ = self.level.reload(filter_of(level));
+        self.threshold.store(severity(level), Ordering::Relaxed);
+        let _ = self.level.reload(filter_of(severity(level)));
     }
 
     /// Opens the file anew, after it was moved away.
@@ -74,14 +88,27 @@ impl Drop for Log {
     }
 }
 
-/// Kong's eight levels onto five: what is above `error` there is an error here.
-fn filter_of(level: &str) -> LevelFilter {
-    match level {
-        "debug" => LevelFilter::DEBUG,
-        "info" => LevelFilter::INFO,
-        // Kong's `notice` lies between info and warn; our start and stop lines are warn-free infos below it.
-        "notice" | "warn" => LevelFilter::WARN,
-        _ => LevelFilter::ERROR,
+fn severity(level: &str) -> u8 {
+    LEVELS.iter().position(|known| *known == level).map_or(5, |place| place as u8)
+}
+
+/// What has to be looked at closer: events below are refused before their fields are evaluated.
+fn filter_of(severity: u8) -> LevelFilter {
+    match severity {
+        0..=3 => LevelFilter::ERROR,
+        4 => LevelFilter::WARN,
+        5 | 6 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    }
+}
+
+fn severity_of(metadata: &Metadata<'_>) -> u8 {
+    match (*metadata.level(), metadata.target()) {
+        (Level::ERROR, EMERG | ALERT | CRIT) | (Level::INFO, NOTICE) => severity(metadata.target()),
+        (Level::ERROR, _) => 3,
+        (Level::WARN, _) => 4,
+        (Level::INFO, _) => 6,
+        _ => 7,
     }
 }
 
@@ -121,30 +148,43 @@ fn write_lines(mut target: Target, lines: &Receiver<Message>) {
 
 struct Lines {
     queue: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+    dropped: AtomicU64,
     pid: u32,
+    threshold: Arc<AtomicU8>,
+}
+
+impl Lines {
+    fn line(&self, severity: u8, text: fmt::Arguments<'_>) -> String {
+        let mut line = String::with_capacity(128);
+        let _ = write!(line, "{} [{}] {}#{}: {text}", Timestamp::now(), LEVELS[usize::from(severity)], self.pid, thread_id());
+        // One event is one line: what comes from clients must not make up others.
+        if line.contains(char::is_control) {
+            line = line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect();
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// The kernel's number of this thread, asked once.
+fn thread_id() -> i32 {
+    thread_local!(static ID: i32 = rustix::thread::gettid().as_raw_nonzero().get());
+    ID.with(|id| *id)
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let level = match *event.metadata().level() {
-            Level::ERROR => "error",
-            Level::WARN => "warn",
-            Level::INFO => "info",
-            _ => "debug",
-        };
+        let severity = severity_of(event.metadata());
+        if severity > self.threshold.load(Ordering::Relaxed) {
+            return;
+        }
         let mut text = Text::default();
         event.record(&mut text);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let mut line = String::with_capacity(96);
-        let _ = write!(line, "{} [{level}] {}#0: {}{}", Timestamp(now), self.pid, text.message, text.fields);
-        line.push('\n');
         let lost = self.dropped.load(Ordering::Relaxed);
-        if lost > 0
-            && self.queue.try_send(Message::Line(format!("{} [warn] {}#0: {lost} log lines dropped\n", Timestamp(now), self.pid))).is_ok()
-        {
+        if lost > 0 && self.queue.try_send(Message::Line(self.line(4, format_args!("{lost} log lines dropped")))).is_ok() {
             self.dropped.fetch_sub(lost, Ordering::Relaxed);
         }
+        let line = self.line(severity, format_args!("{}{}", text.message, text.fields));
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Line(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -179,6 +219,12 @@ impl Visit for Text {
 /// Seconds since the epoch as `YYYY/MM/DD HH:MM:SS`, UTC.
 pub struct Timestamp(pub u64);
 
+impl Timestamp {
+    pub fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, seconds) = (self.0 / 86_400, self.0 % 86_400);
@@ -188,7 +234,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// Days since 1970-01-01 as a date of the Gregorian calendar, counted in 400-year eras from 1 March 0000.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -202,6 +248,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -209,5 +256,32 @@ mod tests {
         assert_eq!(Timestamp(0).to_string(), "1970/01/01 00:00:00");
         assert_eq!(Timestamp(951_827_696).to_string(), "2000/02/29 12:34:56");
         assert_eq!(Timestamp(1_795_521_599).to_string(), "2026/11/24 11:59:59");
+    }
+
+    /// The one test that logs: the subscriber is the process's.
+    #[test]
+    fn lines_have_their_level_and_nothing_below_the_threshold_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logs/error.log");
+        let log = start(Some(&path), "notice").unwrap();
+        tracing::info!(target: NOTICE, port = 8000, "serving");
+        tracing::info!("not written");
+        tracing::error!(target: CRIT, "on fire");
+        tracing::warn!(path = %"/a\nb", "odd");
+        log.set_level("debug");
+        tracing::debug!("seen");
+        log.set_level("crit");
+        tracing::error!("not written");
+        log.reopen();
+        drop(log);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.lines().filter_map(|line| line.get(20..)).collect();
+        let expected = ["[notice]", "[crit]", "[warn]", "[debug]"];
+        assert_eq!(lines.len(), expected.len(), "{text}");
+        for (line, level) in lines.iter().zip(expected) {
+            assert!(line.starts_with(level), "{line}");
+        }
+        assert!(lines[0].contains(&format!("{}#", std::process::id())) && lines[0].ends_with(": serving, port: 8000"));
+        assert!(lines[2].ends_with(r": odd, path: /a\nb"), "{}", lines[2]);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use uuid::Uuid;
 
-use crate::conf::{Loaded, Settings};
+use crate::conf::{Settings, stored};
 
 /// Makes the directories a node works in and writes down what it runs with (`.kong_env`, for `reload` and `stop`).
 ///
@@ -19,32 +19,12 @@ pub fn prepare(settings: &Settings) -> Result<(), String> {
         let path = prefix.join(directory);
         fs::create_dir_all(&path).map_err(|error| format!("prefix directory {}: {error}", path.display()))?;
     }
-    write(&env_file(prefix), env_text(&settings.loaded).as_bytes(), 0o640)
+    write(&env_file(prefix), stored::write(&settings.loaded.given).as_bytes(), 0o640)
 }
 
 /// The file a node's settings are kept in.
 pub fn env_file(prefix: &Path) -> PathBuf {
     prefix.join(".kong_env")
-}
-
-fn env_text(loaded: &Loaded) -> String {
-    let mut text = String::from("# written at start; read by reload, stop and health\n");
-    for (name, value) in &loaded.values {
-        let value = match value {
-            serde_json::Value::Bool(on) => if *on { "on" } else { "off" }.to_owned(),
-            serde_json::Value::Array(parts) => parts.iter().filter_map(|part| part.as_str()).collect::<Vec<_>>().join(","),
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        // A text over several lines (inline PEM, inline configuration) cannot stand in the file; the environment still has it.
-        if !value.contains('\n') {
-            text.push_str(&format!("{name} = {}\n", value.replace('#', "\\#")));
-        }
-    }
-    for (name, value) in loaded.others.iter().filter(|(_, value)| !value.contains('\n')) {
-        text.push_str(&format!("{name} = {}\n", value.replace('#', "\\#")));
-    }
-    text
 }
 
 /// Replaces a file so that a reader sees the old or the whole new one.

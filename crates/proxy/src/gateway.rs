@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use portcullis_entities::consumers::Consumer;
 use portcullis_plugin::{Credential, Directory, RequestId};
-use portcullis_wire::Pools;
+use portcullis_wire::{Headers, Pools};
 use uuid::Uuid;
 
 use crate::dns::Dns;
@@ -74,6 +74,8 @@ pub struct Worker {
     current: RefCell<Rc<Current>>,
     /// Our `Via` entry in HTTP/1.1 responses and in those of later versions.
     pub(crate) via: (Vec<u8>, Vec<u8>),
+    /// The second a `Date` header was last written for, and its text.
+    date: RefCell<(u64, String)>,
     random: Cell<u64>,
     /// Instant and wall clock of the same moment: later wall clock times are sums, one clock read fewer a request.
     epoch: (Instant, u128),
@@ -87,7 +89,16 @@ impl Worker {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         let product = &gateway.settings.product;
         let via = (format!("1.1 {product}").into_bytes(), format!("2 {product}").into_bytes());
-        Self { via, gateway, pools, current, random: Cell::new(seed), epoch: (Instant::now(), wall), scratch: RefCell::default() }
+        Self {
+            via,
+            date: RefCell::default(),
+            gateway,
+            pools,
+            current,
+            random: Cell::new(seed),
+            epoch: (Instant::now(), wall),
+            scratch: RefCell::default(),
+        }
     }
 
     /// The newest snapshot. One atomic read unless it changed.
@@ -113,6 +124,16 @@ impl Worker {
     /// Nanoseconds since the epoch at `moment`.
     pub fn wall_clock_ns(&self, moment: Instant) -> u128 {
         self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_nanos()
+    }
+
+    /// Adds the `Date` header (RFC 9110 section 6.6.1) to a response that has none. `now_ms` is since the epoch.
+    pub(crate) fn append_date(&self, headers: &mut Headers, now_ms: u64) {
+        let second = now_ms / 1000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second)));
+        }
+        headers.append("Date", date.1.as_bytes());
     }
 
     pub fn take_buffer(&self) -> Vec<u8> {

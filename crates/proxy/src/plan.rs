@@ -199,7 +199,7 @@ impl PluginSet {
     /// Makes the plans anew that instances of these scopes take part in. `service_of` tells a route's service;
     /// `routes_of` are routes whose service changed.
     pub fn replan(&mut self, touched: &[Scope], service_of: impl Fn(Uuid) -> Option<Uuid>) {
-        if touched.iter().any(|scope| *scope == (None, None)) {
+        if touched.contains(&(None, None)) {
             self.global = Arc::new(self.compile(None, None));
             let services: Vec<Uuid> = self.services.iter().map(|planned| planned.id).collect();
             let routes: Vec<Uuid> = self.routes.iter().map(|planned| planned.id).collect();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::layout::Layout;
 use crate::transact::{self, Fault};
-use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, system_clock};
+use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
 use contents::{Contents, Draft};
 
 /// Change sets a subscriber may fall behind before it has to reload.
@@ -143,7 +143,7 @@ impl Store for Declarative {
         tag: Option<&'a str>,
         after: Option<(Uuid, String)>,
         size: usize,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid, String)>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>> {
         Box::pin(async move {
             let contents = self.shared.contents();
             contents.tagged(&self.shared.layout, tag, after.as_ref(), size, self.now()).map_err(unavailable)

@@ -15,6 +15,8 @@ mod open;
 mod read;
 mod rows;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::PathBuf;
@@ -28,7 +30,7 @@ use uuid::Uuid;
 
 use crate::layout::Layout;
 use crate::transact::Fault;
-use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, system_clock};
+use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
 use read::Reader;
 use rows::Cells;
 use statements::Statements;
@@ -196,7 +198,7 @@ impl Store for Embedded {
         tag: Option<&'a str>,
         after: Option<(Uuid, String)>,
         size: usize,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid, String)>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>> {
         let tag = tag.map(str::to_owned);
         Box::pin(self.read(move |reader| reader.tagged(tag.as_deref(), after.as_ref(), size)))
     }

@@ -125,6 +125,9 @@ pub enum StoreError {
 /// Hears of every committed change set, in order; a subscriber that falls behind is told so and reloads.
 pub type ChangeFeed = broadcast::Receiver<Arc<Applied>>;
 
+/// A tag of a row: entity name, id, tag.
+pub type Tagged = (String, Uuid, String);
+
 pub trait Store: Send + Sync {
     fn get<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
     /// At most `size` rows after the row with id `after`.
@@ -145,7 +148,7 @@ pub trait Store: Send + Sync {
         tag: Option<&'a str>,
         after: Option<(Uuid, String)>,
         size: usize,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid, String)>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>>;
 }
 
 impl Filter {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod kit;
+mod measure;
 mod property;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::{ChangeSet, Filter, Key, Operation, StoreError, Tags};
-pub(crate) use kit::{Kit, id, refused};
+pub(crate) use kit::{Kit, catalog, clock, id, refused, settings};
 
 /// Runs each sentence on each store.
 macro_rules! on_every_store {

@@ -248,7 +248,7 @@ impl Headers {
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.extend_from_slice(b": ");
         let value_start = self.bytes.len();
-        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        if value.iter().fold(false, |unfit, byte| unfit | matches!(byte, b'\r' | b'\n' | 0)) {
             self.bytes.extend(value.iter().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
         } else {
             self.bytes.extend_from_slice(value);

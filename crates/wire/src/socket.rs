@@ -136,6 +136,9 @@ impl Socket {
     /// Whether an idle connection is still open and silent. Costs no system call unless the reactor saw something.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
+        if self.poll_stirred(&mut context).is_pending() {
+            return true;
+        }
         let mut byte = [0u8; 1];
         Pin::new(self).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
     }

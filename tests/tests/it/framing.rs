@@ -83,7 +83,8 @@ fn ambiguous_requests_are_refused_and_go_nowhere() {
         client.send(bytes);
         let said = client.to_end();
         let said = String::from_utf8_lossy(&said);
-        let refusals = said.matches("HTTP/1.1 400 ").count() + said.matches("HTTP/1.1 505 ").count() + said.matches("HTTP/1.1 501 ").count();
+        let refusals =
+            said.matches("HTTP/1.1 400 ").count() + said.matches("HTTP/1.1 505 ").count() + said.matches("HTTP/1.1 501 ").count();
         if refusals != 1 || said.matches("HTTP/1.1 ").count() != 1 {
             wrong.push(format!("{name}: {text}\n  {}", said.escape_debug()));
         }
@@ -121,7 +122,10 @@ fn a_request_inside_a_body_stays_a_body() {
     let mut client = gateway.client();
     client.send(format!("POST /echo HTTP/1.1\r\nHost: gate.test\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()));
     assert_eq!(client.answer().json()["body"], inner);
-    client.send(format!("POST /echo HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()));
+    client.send(format!(
+        "POST /echo HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n",
+        inner.len()
+    ));
     assert_eq!(client.answer().json()["body"], inner);
     client.send(format!("GET /echo HTTP/1.1\r\nHost: gate.test\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()));
     assert_eq!(client.answer().json()["body"], inner);

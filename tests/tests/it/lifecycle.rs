@@ -124,3 +124,27 @@ fn it_can_be_run_in_the_background() {
     assert_eq!(build.run(&["health"]).code, Some(1));
     assert_eq!(build.run(&["stop"]).code, Some(1));
 }
+
+#[test]
+fn quit_and_restart_are_commands_too() {
+    let upstream = Upstream::start();
+    let mut gateway = Gateway::before(&upstream);
+    let quit = gateway.run(&["quit"]);
+    assert_eq!((quit.code, quit.output.contains("stopped (gracefully)")), (Some(0), true), "{}", quit.output);
+    assert!(gateway.wait().success());
+    gateway.start_again();
+    let reload = gateway.run(&["reload"]);
+    assert_eq!((reload.code, reload.output.contains("reloaded")), (Some(0), true), "{}", reload.output);
+    eventually("the reload is done", || gateway.output().contains("reloaded"));
+    assert_eq!(gateway.get("/bytes/1").status, 200);
+}
+
+#[test]
+fn a_pid_file_of_a_process_that_is_gone_is_no_hindrance() {
+    let mut gateway = Gateway::start();
+    gateway.signal("KILL");
+    gateway.wait();
+    assert_eq!(gateway.run(&["health"]).code, Some(1));
+    gateway.start_again();
+    assert_eq!(gateway.run(&["health"]).code, Some(0));
+}

@@ -4,8 +4,10 @@
 mod bad_input;
 mod bodies;
 mod config_changes;
+mod declarative;
 mod framing;
 mod lifecycle;
+mod limits;
 mod plugins_smoke;
 mod proxying;
 mod tls_and_http2;

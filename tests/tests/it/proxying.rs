@@ -83,7 +83,9 @@ fn chunked_bodies_and_their_trailers_pass_both_ways() {
     let upstream = Upstream::start();
     let gateway = Gateway::before(&upstream);
     let mut client = gateway.client();
-    client.send("POST /echo HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\none\r\n4\r\nfour\r\n0\r\nX-Sum: 7\r\n\r\n");
+    client.send(
+        "POST /echo HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\none\r\n4\r\nfour\r\n0\r\nX-Sum: 7\r\n\r\n",
+    );
     let echo = client.answer().json();
     assert_eq!(echo["body"], "onefour");
     let answer = client.get("/chunked");

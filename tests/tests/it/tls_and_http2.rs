@@ -141,7 +141,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S)
     assert_eq!((&echo["method"], &echo["target"]), (&json!("GET"), &json!("/echo?a=b")));
     assert_eq!(echo["headers"]["x-forwarded-host"], "gate.test");
     let posted = exchange(&mut sender, "POST", "/echo", Bytes::from_static(b"hello")).await;
-    assert_eq!(serde_json::from_slice::<Value>(&posted).unwrap()["body"], "hello");
+    let echo: Value = serde_json::from_slice(&posted).unwrap();
+    assert_eq!(echo["body"], "hello", "{}", echo["head"]);
+    // A body without a length says so to the upstream, or what it holds would be its next request there.
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: gate.test\r\n\r\n";
+    let posted = exchange(&mut sender, "POST", "/echo", Bytes::from_static(inner.as_bytes())).await;
+    assert_eq!(serde_json::from_slice::<Value>(&posted).unwrap()["body"], inner);
     // Both are beyond the windows a connection begins with.
     let large = Bytes::from(vec![b'x'; 3 << 20]);
     assert_eq!(exchange(&mut sender, "POST", "/sink", large).await, (3 << 20).to_string().as_bytes());
@@ -195,6 +200,31 @@ fn http_2_over_tls_carries_every_kind_of_request() {
         let stream = connector.connect("gate.test".try_into().unwrap(), socket).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         converse(stream).await;
+    });
+    assert!(upstream.seen().iter().all(|seen| seen.target() != "/smuggled"));
+}
+
+#[test]
+fn a_reset_stream_ends_the_request_at_the_upstream() {
+    let upstream = Arc::new(Upstream::start());
+    let build = Gateway::build();
+    let listen = format!("{} http2", build.proxy());
+    let gateway = build.set("proxy_listen", listen).start();
+    gateway.lead_to(&upstream);
+    run(async {
+        let socket = tokio::net::TcpStream::connect(gateway.proxy()).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(socket).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let request = || http::Request::builder().uri("http://gate.test/hold").body(()).unwrap();
+        let (answer, mut stream) = sender.send_request(request(), true).unwrap();
+        let wait = upstream.clone();
+        tokio::task::spawn_blocking(move || wait.wait_for_requests(1)).await.unwrap();
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(answer);
+        let wait = upstream.clone();
+        tokio::task::spawn_blocking(move || wait.wait_until_left_alone()).await.unwrap();
+        assert_eq!(exchange(&mut sender, "GET", "/bytes/3", Bytes::new()).await, b"xxx");
+        driver.abort();
     });
 }
 

@@ -17,11 +17,7 @@ fn commands() -> Vec<String> {
 fn the_five_commands_of_the_readme_do_what_it_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start();
-    let places = [
-        ("127.0.0.1:8000", gateway.proxy()),
-        ("127.0.0.1:8001", gateway.admin().address()),
-        ("127.0.0.1:9000", upstream.address),
-    ];
+    let places = [("127.0.0.1:8000", gateway.proxy()), ("127.0.0.1:8001", gateway.admin().address()), ("127.0.0.1:9000", upstream.address)];
     let answers: Vec<String> = commands()
         .iter()
         .map(|command| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portcullis_admin::BoxFuture;
 use portcullis_schema::{Record, Schema};
-use portcullis_store::{Applied, ChangeFeed, ChangeSet, Filter, Key, Page, Store, StoreError};
+use portcullis_store::{Applied, ChangeFeed, ChangeSet, Filter, Key, Page, Store, StoreError, Tagged};
 use serde_json::json;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -51,7 +51,7 @@ impl Store for Away {
         _tag: Option<&'a str>,
         _after: Option<(Uuid, String)>,
         _size: usize,
-    ) -> BoxFuture<'a, Result<Vec<(String, Uuid, String)>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>> {
         away()
     }
 }

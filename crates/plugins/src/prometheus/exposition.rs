@@ -160,7 +160,8 @@ fn health(out: &mut Out, env: &Env) {
     if targets.is_empty() {
         return;
     }
-    let help = "Health status of targets of upstream. States = healthchecks_off|healthy|unhealthy|dns_error, value is 1 when state is populated.";
+    let help =
+        "Health status of targets of upstream. States = healthchecks_off|healthy|unhealthy|dns_error, value is 1 when state is populated.";
     out.head("kong_upstream_target_health", "gauge", help);
     for target in targets {
         for state in ["dns_error", "healthchecks_off", "healthy", "unhealthy"] {

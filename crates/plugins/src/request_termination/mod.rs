@@ -9,10 +9,10 @@ use portcullis_schema::{Check, Fields, Record};
 use portcullis_wire::Framing;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use crate::arguments;
 use crate::body::{self, Body};
+use crate::serialize::entity;
 
 /// How much of a body an echo repeats, in bytes.
 const MAX_BODY: u64 = 1 << 20;
@@ -123,8 +123,8 @@ impl RequestTermination {
             "request": describe(request),
         });
         let workspace = request.directory.workspace();
-        let route = request.route.as_deref().and_then(|route| entity(route, workspace));
-        let service = request.service.as_deref().and_then(|service| entity(service, workspace));
+        let route = request.route.as_deref().and_then(|route| entity(route, Some(workspace)));
+        let service = request.service.as_deref().and_then(|service| entity(service, Some(workspace)));
         for (name, value) in [("message", self.message.clone().map(Value::String)), ("matched_route", route), ("matched_service", service)]
         {
             if let Some(value) = value {
@@ -133,14 +133,6 @@ impl RequestTermination {
         }
         echo
     }
-}
-
-/// An entity as the gateway holds it: without what is null, with its workspace.
-fn entity(entity: &impl serde::Serialize, workspace: Uuid) -> Option<Value> {
-    let Ok(Value::Object(mut fields)) = serde_json::to_value(entity) else { return None };
-    fields.retain(|_, value| !value.is_null());
-    fields.insert("ws_id".to_owned(), json!(workspace));
-    Some(Value::Object(fields))
 }
 
 fn describe(request: &Request) -> Value {

@@ -1,39 +1,47 @@
-//! `config`: making and checking declarative files.
+//! `config`: making, checking and moving declarative files.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 
-use super::{Arguments, Failure, Name, settings};
+use super::terminal::Terminal;
+use super::{Arguments, Failure, create_new, settings};
+use crate::conf::settings::Database;
 use crate::run::{catalog, declarative};
 
 const EXAMPLE: &str = include_str!("example.yml");
 
-/// Runs a sub-command; none when there is no such one.
-pub fn run(name: &Name, arguments: &Arguments) -> Option<Result<(), Failure>> {
-    let (command, rest) = arguments.positional.split_first()?;
-    Some(match command.replace('-', "_").as_str() {
-        "init" => init(rest.first().map_or("kong.yml", String::as_str)),
-        "parse" => parse(name, arguments, rest.first().map(String::as_str)),
-        "db_import" | "db_export" => Err(Failure(format!("config {command} is not available in this version"))),
-        _ => return None,
-    })
+pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
+    let Some((command, rest)) = arguments.positional.split_first() else { return Ok(()) };
+    let file = rest.first().map(String::as_str);
+    match command.replace('-', "_").as_str() {
+        "init" => init(file.unwrap_or("kong.yml")),
+        "parse" => parse(terminal, arguments, file),
+        command => {
+            if settings(terminal, arguments)?.database == Database::Off {
+                return Err(Failure(without_database(terminal, command)));
+            }
+            Err(Failure(format!("config {command} is not available in this version")))
+        }
+    }
+}
+
+fn without_database(terminal: Terminal, command: &str) -> String {
+    let mut text = format!("'{} config {command}' only works with a database.", terminal.program());
+    if command == "db_import" {
+        text.push_str("\nWhen using database=off, reload your declarative configuration\nusing the /config endpoint.");
+    }
+    text
 }
 
 fn init(path: &str) -> Result<(), Failure> {
-    let opened = OpenOptions::new().write(true).create_new(true).open(path);
-    let mut file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure(format!("{path} already exists.\nWill not overwrite it.")),
-        _ => Failure(format!("{path}: {error}")),
-    })?;
-    file.write_all(EXAMPLE.as_bytes()).map_err(|error| Failure(format!("{path}: {error}")))
+    create_new(path, 0o644)?.write_all(EXAMPLE.as_bytes()).map_err(|error| Failure(format!("{path}: {error}")))
 }
 
-fn parse(name: &Name, arguments: &Arguments, path: Option<&str>) -> Result<(), Failure> {
+fn parse(terminal: Terminal, arguments: &Arguments, path: Option<&str>) -> Result<(), Failure> {
     let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
-    let settings = settings(name, arguments)?;
+    let settings = settings(terminal, arguments)?;
     let catalog = catalog::of(catalog::enabled(&settings.plugins)?);
     declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
-    println!("parse successful");
+    terminal.say("parse successful");
     Ok(())
 }

@@ -1,18 +1,29 @@
 //! The command line: Kong's commands, flags, words and exit codes (behaviour checklist 1).
 //!
 //! Called as `kong`, the program speaks of Kong where Kong does, so that scripts that match on its output keep working.
+//!
+//! - [`arguments`], [`usage`], [`terminal`]: what is asked, what can be asked, what is said
+//! - [`process`]: start, stop and everything about the running node; [`drain`]
+//! - [`config`], [`migrations`], [`hybrid`], [`vault`]: the commands with sub-commands
 
 mod arguments;
 mod config;
+mod drain;
+mod hybrid;
+mod migrations;
 mod process;
+mod terminal;
+mod usage;
+mod vault;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub use arguments::Arguments;
+use terminal::{Terminal, Verbosity};
 
-use crate::conf::{self, Complaints, Settings};
-use crate::log::Timestamp;
+use crate::conf::settings::KONG_VERSION;
+use crate::conf::{self, Complaints, Given, Settings, Sources};
 
 /// Why a command failed: the text after `Error: `.
 pub struct Failure(pub String);
@@ -29,175 +40,157 @@ impl From<Complaints> for Failure {
     }
 }
 
-/// Commands in the order help lists them.
-const COMMANDS: [&str; 15] = [
-    "check",
-    "config",
-    "drain",
-    "health",
-    "hybrid",
-    "migrations",
-    "prepare",
-    "quit",
-    "reload",
-    "restart",
-    "roar",
-    "start",
-    "stop",
-    "vault",
-    "version",
-];
+/// What a command ends with: an exit code of its own, or a failure to report.
+type Done = Result<ExitCode, Failure>;
 
 /// Runs the command the arguments name.
 pub fn main(program: &str, arguments: Vec<String>) -> ExitCode {
-    let name = Name(program == "kong");
-    let Some(command) = arguments.first().cloned() else {
-        eprint!("{}", usage(&name));
+    let unread = Terminal::new(program, &Arguments::default());
+    let Some((name, rest)) = arguments.split_first() else {
+        eprint!("{}", usage::program(unread));
         return ExitCode::FAILURE;
     };
-    if command == "--help" || command == "-h" {
-        print!("{}", usage(&name));
+    if matches!(name.as_str(), "--help" | "-h") {
+        print!("{}", usage::program(unread));
         return ExitCode::SUCCESS;
     }
-    if !COMMANDS.contains(&command.as_str()) && command != process::SERVE {
-        eprint!("No such command: {command}\n\n{}", usage(&name));
-        return ExitCode::FAILURE;
+    if name == process::SERVE {
+        return process::serve(rest.first().map(Path::new));
     }
-    let arguments = match Arguments::parse(&arguments[1..]) {
+    let Some(command) = usage::find(name) else {
+        eprint!("No such command: {name}\n\n{}", usage::program(unread));
+        return ExitCode::FAILURE;
+    };
+    let arguments = match Arguments::parse(rest) {
         Ok(arguments) => arguments,
         Err(problem) => {
-            eprint!("{problem}\n\n{}", usage(&name));
+            eprint!("{problem}\n\n{}", command.usage(unread));
             return ExitCode::FAILURE;
         }
     };
+    let terminal = Terminal::new(program, &arguments);
     if arguments.flag("help") {
-        print!("{}", usage(&name));
+        print!("{}", command.usage(terminal));
         return ExitCode::SUCCESS;
     }
-    let done = match command.as_str() {
-        "version" => version(&name, &arguments),
-        "check" => return check(&arguments),
-        "prepare" => process::prepare(&arguments),
-        "start" => process::start(&name, &arguments),
-        process::SERVE => return process::serve(&arguments),
-        "stop" => process::stop(&name, &arguments),
-        "quit" => process::quit(&name, &arguments),
-        "reload" => process::reload(&name, &arguments),
-        "restart" => process::restart(&name, &arguments),
-        "health" => process::health(&name, &arguments),
-        "config" => match config::run(&name, &arguments) {
-            Some(done) => done,
-            None => {
-                eprint!("{}", usage(&name));
-                return ExitCode::FAILURE;
-            }
-        },
-        "roar" => {
-            println!("{} stands guard.", name.product());
-            Ok(())
+    let sub_command = arguments.positional.first().map_or("", String::as_str);
+    if !command.sub_commands.is_empty() && !command.sub_commands.contains(&sub_command.replace('-', "_").as_str()) {
+        if !sub_command.is_empty() {
+            eprint!("No such command for {name}: {sub_command}\n\n");
         }
-        other => Err(Failure(format!("'{other}' is not available in this version"))),
+        eprint!("{}", command.usage(terminal));
+        return ExitCode::FAILURE;
+    }
+    terminal.greet();
+    report(terminal, run(command.name, terminal, &arguments))
+}
+
+fn run(command: &str, terminal: Terminal, arguments: &Arguments) -> Done {
+    let done = match command {
+        "version" => version(terminal, arguments),
+        "check" => return check(terminal, arguments),
+        "prepare" => process::prepare(terminal, arguments),
+        "start" => process::start(terminal, arguments),
+        "stop" => process::stop(terminal, arguments),
+        "quit" => process::quit(terminal, arguments),
+        "reload" => process::reload(terminal, arguments),
+        "restart" => process::restart(terminal, arguments),
+        "health" => process::health(terminal, arguments),
+        "drain" => drain::run(terminal, arguments),
+        "config" => config::run(terminal, arguments),
+        "hybrid" => hybrid::run(terminal, arguments),
+        "migrations" => migrations::run(terminal, arguments),
+        "vault" => vault::run(terminal, arguments),
+        _ => roar(terminal),
     };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn report(terminal: Terminal, done: Done) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(Failure(text)) => {
-            eprint!("Error: {text}\n\n  Run with --v (verbose) or --vv (debug) for more details\n");
+            eprintln!("Error: {text}");
+            if terminal.verbosity() == Verbosity::Normal {
+                eprint!("\n  Run with --v (verbose) or --vv (debug) for more details\n");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-/// What the program calls itself.
-pub struct Name(bool);
-
-impl Name {
-    /// `Kong started`, `Portcullis started`.
-    pub fn product(&self) -> &'static str {
-        if self.0 { "Kong" } else { "Portcullis" }
+fn version(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
+    if !arguments.flag("all") {
+        println!("{}", terminal.version());
+        return Ok(());
     }
-
-    pub fn program(&self) -> &'static str {
-        if self.0 { "kong" } else { "portcullis" }
-    }
-}
-
-fn usage(name: &Name) -> String {
-    let program = name.program();
-    let mut text = format!("Usage: {program} COMMAND [OPTIONS]\n\nThe available commands are:\n");
-    for command in COMMANDS {
-        text.push_str(&format!(" {command}\n"));
-    }
-    text.push_str("\nOptions:\n --v              verbose\n --vv             debug\n");
-    text
-}
-
-fn version(name: &Name, arguments: &Arguments) -> Result<(), Failure> {
     let own = env!("CARGO_PKG_VERSION");
-    if arguments.flag("all") {
-        println!("{}: {}", name.product(), if name.0 { conf::settings::KONG_VERSION } else { own });
-        println!(
-            "{}: {}",
-            if name.0 { "Portcullis" } else { "compatible with Kong" },
-            if name.0 { own } else { conf::settings::KONG_VERSION }
-        );
+    if terminal.as_kong() {
+        println!("Kong: {KONG_VERSION}\nPortcullis: {own}");
     } else {
-        println!("{}", if name.0 { conf::settings::KONG_VERSION } else { own });
+        println!("Portcullis: {own}\nKong (compatible with): {KONG_VERSION}");
     }
     Ok(())
 }
 
-fn check(arguments: &Arguments) -> ExitCode {
-    let path = PathBuf::from(arguments.positional.first().map_or("/etc/kong/kong.conf", String::as_str));
-    match conf::read(Some(&path), &[]) {
+fn roar(terminal: Terminal) -> Result<(), Failure> {
+    println!("  _|__|__|__|__|_\n   |  |  |  |  |\n  _|__|__|__|__|_\n   |  |  |  |  |\n  _|__|__|__|__|_\n   V  V  V  V  V\n");
+    println!("{} stands guard.", terminal.product());
+    Ok(())
+}
+
+fn check(terminal: Terminal, arguments: &Arguments) -> Done {
+    let usual = if terminal.as_kong() { "/etc/kong/kong.conf" } else { "/etc/portcullis/portcullis.conf" };
+    let path = Path::new(arguments.positional.first().map_or(usual, String::as_str));
+    match conf::read(Sources { file: Some(path), ..Sources::default() }) {
         Ok(settings) => {
-            warn(&settings);
-            println!("configuration at {} is valid", path.display());
-            ExitCode::SUCCESS
+            terminal.read(&settings);
+            terminal.say(&format!("configuration at {} is valid", path.display()));
+            Ok(ExitCode::SUCCESS)
         }
         Err(Complaints(complaints)) => {
             for complaint in complaints {
-                eprintln!("{} [error] {complaint}", Timestamp(now()));
+                terminal.error(&complaint);
             }
-            ExitCode::FAILURE
+            Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// Reads the settings a command runs with: `-c`, `-p`, file, environment.
-fn settings(name: &Name, arguments: &Arguments) -> Result<Settings, Failure> {
-    let mut overrides = Vec::new();
-    if let Some(prefix) = arguments.value("prefix") {
-        overrides.push(("prefix", absolute(prefix)));
-    } else if name.0 && std::env::var_os("KONG_PREFIX").is_none() && std::env::var_os("PORTCULLIS_PREFIX").is_none() {
-        // A file that names a prefix goes before this default; reading it twice is the price of one rule for both names.
-        let named = conf::read(arguments.value("conf").map(PathBuf::from).as_deref(), &[])?;
-        if named.prefix == PathBuf::from(conf::keys::find("prefix").map_or("", |key| key.default)) {
-            overrides.push(("prefix", "/usr/local/kong".to_owned()));
-        }
-    }
-    let settings = conf::read(arguments.value("conf").map(PathBuf::from).as_deref(), &overrides)?;
-    warn(&settings);
+/// Reads the settings a command runs with: `-c`, `-p`, file, environment; and passes on their warnings.
+fn settings(terminal: Terminal, arguments: &Arguments) -> Result<Settings, Failure> {
+    let settings = read(terminal, arguments, Given::new())?;
+    terminal.read(&settings);
     Ok(settings)
+}
+
+/// As [`settings`], quietly, over what a node was started with.
+fn read(terminal: Terminal, arguments: &Arguments, mut stored: Given) -> Result<Settings, Failure> {
+    if terminal.as_kong() {
+        stored.entry("prefix".to_owned()).or_insert_with(|| "/usr/local/kong".to_owned());
+    }
+    let overrides: Vec<_> = arguments.value("prefix").map(|prefix| ("prefix", absolute(prefix))).into_iter().collect();
+    let file = arguments.value("conf").map(Path::new);
+    Ok(conf::read(Sources { file, stored, overrides: &overrides })?)
 }
 
 fn absolute(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
-/// The prefix of commands that only look for a running node.
-fn prefix(name: &Name, arguments: &Arguments) -> Result<PathBuf, Failure> {
+/// The prefix of commands that only look for a running node. What else the configuration says is not their concern.
+fn prefix(terminal: Terminal, arguments: &Arguments) -> Result<PathBuf, Failure> {
     match arguments.value("prefix") {
-        Some(prefix) => Ok(PathBuf::from(absolute(prefix))),
-        None => Ok(settings(name, arguments)?.prefix),
+        Some(prefix) => Ok(Path::new(&absolute(prefix)).components().collect()),
+        None => Ok(read(terminal, arguments, Given::new())?.prefix),
     }
 }
 
-fn warn(settings: &Settings) {
-    for warning in &settings.loaded.warnings {
-        eprintln!("{} [warn] {warning}", Timestamp(now()));
-    }
-}
-
-fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+/// Makes a file that must not be there yet. Errors with Kong's text.
+fn create_new(path: &str, mode: u32) -> Result<std::fs::File, Failure> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Failure(format!("{path} already exists.\nWill not overwrite it.")),
+        _ => Failure(format!("{path}: {error}")),
+    })
 }

@@ -1,24 +1,31 @@
 //! Reading the file and the environment (behaviour checklist 2.1).
 //!
-//! Precedence: defaults, the file, `KONG_*`, `PORTCULLIS_*`, what the command line gives. Every complaint is gathered.
+//! Precedence: defaults, what a running node was started with, the file, `KONG_*`, `PORTCULLIS_*`, what the command line
+//! gives. Every complaint is gathered.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::keys::{ALIASES, KEYS, Key, Kind, SENSITIVE, find};
+use super::keys::{self, ALIASES, BLOCKS, Key};
+use super::value::{Secrets, value_of};
 
 /// Where a file is looked for when none is named.
 const PLACES: [&str; 4] = ["/etc/portcullis/portcullis.conf", "/etc/portcullis.conf", "/etc/kong/kong.conf", "/etc/kong.conf"];
+
+/// Keys and their texts as the user wrote them, under their present names.
+pub type Given = BTreeMap<String, String>;
 
 /// What was read, checked key by key.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// Every key that has a value, in its JSON type.
     pub values: BTreeMap<&'static str, Value>,
-    /// `nginx_*` directives without a meaning here, and plugin servers' keys, as given.
-    pub others: BTreeMap<String, String>,
+    /// nginx directives, plugin servers' and vaults' keys that are in no table, as given.
+    pub others: Given,
+    /// All that was given, references unresolved.
+    pub given: Given,
     pub warnings: Vec<String>,
 }
 
@@ -39,7 +46,19 @@ pub fn find_file(named: Option<&Path>) -> Result<Option<PathBuf>, Complaints> {
 ///
 /// A key whose value is complained about has none.
 pub fn load(text: &str, environment: impl IntoIterator<Item = (String, String)>, overrides: &[(&str, String)]) -> (Loaded, Complaints) {
-    let mut given: BTreeMap<String, String> = parse_file(text).into_iter().collect();
+    load_over(Given::new(), text, environment, overrides)
+}
+
+/// As [`load`], where `stored` stands for what is given nowhere else.
+pub fn load_over(
+    stored: Given,
+    text: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+    overrides: &[(&str, String)],
+) -> (Loaded, Complaints) {
+    let mut warnings = Vec::new();
+    let mut given = stored;
+    merge(&mut given, parse_file(text, &mut warnings), &mut warnings);
     let (mut kong, mut own) = (Vec::new(), Vec::new());
     for (name, value) in environment {
         if let Some(key) = name.strip_prefix("KONG_") {
@@ -48,48 +67,110 @@ pub fn load(text: &str, environment: impl IntoIterator<Item = (String, String)>,
             own.push((key.to_ascii_lowercase(), value));
         }
     }
-    given.extend(kong);
-    given.extend(own);
-    given.extend(overrides.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-
-    let mut loaded = Loaded::default();
-    for (old, new) in ALIASES {
-        if let Some(value) = given.remove(*old) {
-            loaded.warnings.push(format!("the '{old}' configuration property is deprecated, use '{new}' instead"));
-            given.entry((*new).to_owned()).or_insert(value);
-        }
+    for pairs in [kong, own] {
+        // Orchestrators set KONG_* variables of their own (KONG_PROXY_SERVICE_HOST, KONG_VERSION): nothing to warn about.
+        merge(&mut given, pairs.into_iter().filter(|(name, _)| is_known(name)).collect(), &mut warnings);
     }
+    given.extend(overrides.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    check(given, warnings)
+}
+
+/// Lays pairs over what is given; names of old become the present ones. A present name goes before its old one.
+fn merge(given: &mut Given, pairs: Vec<(String, String)>, warnings: &mut Vec<String>) {
+    let mut layer = Given::new();
+    let mut renamed = Vec::new();
+    for (name, value) in pairs {
+        let Some(alias) = ALIASES.iter().find(|alias| alias.name == name) else {
+            layer.insert(name, value);
+            continue;
+        };
+        if alias.deprecated {
+            warnings.push(format!("the '{name}' configuration property is deprecated, use '{}' instead", alias.stands_for));
+        }
+        renamed.push((alias.stands_for, value));
+    }
+    for (name, value) in renamed {
+        layer.entry(name.to_owned()).or_insert(value);
+    }
+    given.extend(layer);
+}
+
+fn is_known(name: &str) -> bool {
+    keys::find(name).is_some() || ALIASES.iter().any(|alias| alias.name == name) || is_dynamic(name)
+}
+
+/// Keys that anybody may make up: `nginx_<block>_<directive>`, `pluginserver_*`, `vault_*`.
+fn is_dynamic(name: &str) -> bool {
+    name.starts_with("pluginserver_") || name.starts_with("vault_") || block_of(name).is_some()
+}
+
+/// `nginx_http_gzip` → block `http`, directive `gzip`.
+pub fn block_of(name: &str) -> Option<(&'static str, &str)> {
+    let rest = name.strip_prefix("nginx_")?;
+    BLOCKS.iter().find_map(|block| Some((*block, rest.strip_prefix(block)?.strip_prefix('_').filter(|directive| !directive.is_empty())?)))
+}
+
+fn check(given: Given, mut warnings: Vec<String>) -> (Loaded, Complaints) {
+    let prefix = given.get("vault_env_prefix").map_or("", |prefix| prefix.trim());
+    let secrets = Secrets { prefix, lookup: &|name| std::env::var(name).ok() };
+    let mut values = BTreeMap::new();
     let mut complaints = Vec::new();
-    for key in KEYS {
-        let text = given.remove(key.name);
-        match value_of(key, text.as_deref().unwrap_or(key.default).trim()) {
-            Ok(Some(value)) => _ = loaded.values.insert(key.name, value),
+    let mut without_effect = Vec::new();
+    for key in keys::all() {
+        let text = given.get(key.name).map_or(key.default, String::as_str);
+        if text != key.default && is_missed(key, text.trim()) {
+            without_effect.push(key.name);
+        }
+        match value_of(key, text, &secrets) {
+            Ok(Some(value)) => _ = values.insert(key.name, value),
             Ok(None) => {}
             Err(complaint) => complaints.push(complaint),
         }
     }
-    for (name, value) in given {
-        if name.starts_with("nginx_") || name.starts_with("pluginserver_") || name.starts_with("vault_") {
-            if name.starts_with("nginx_") {
-                loaded.warnings.push(format!("'{name}' has no meaning here and is ignored"));
-            }
-            loaded.others.insert(name, value);
-        } else {
-            loaded.warnings.push(format!("unknown configuration property '{name}' is ignored"));
+    let (mut unknown, mut directives) = (Vec::new(), Vec::new());
+    let mut others = Given::new();
+    for (name, value) in given.iter().filter(|(name, _)| keys::find(name).is_none()) {
+        if !is_dynamic(name) {
+            unknown.push(name.as_str());
+            continue;
+        }
+        if block_of(name).is_some_and(|(block, directive)| !is_acted_on(block, directive)) && value != "NONE" {
+            directives.push(name.as_str());
+        }
+        others.insert(name.clone(), value.clone());
+    }
+    for (what, names) in [
+        ("unknown configuration properties are ignored", unknown),
+        ("these nginx directives have no meaning here and are ignored", directives),
+        ("these configuration properties have no effect in this version", without_effect),
+    ] {
+        if !names.is_empty() {
+            warnings.push(format!("{what}: {}", names.join(", ")));
         }
     }
-    (loaded, Complaints(complaints))
+    (Loaded { values, others, given, warnings }, Complaints(complaints))
+}
+
+/// A user who sets this key so expects something that does not happen. What is off does not happen anyway, what is accepted for
+/// compatibility needs no effect, and files often keep a Postgres connection that another `database` does not use.
+fn is_missed(key: &Key, text: &str) -> bool {
+    !key.acted_on && !matches!(text, "" | "off") && !key.doc.starts_with("Accepted for compatibility") && !key.name.starts_with("pg_")
+}
+
+/// Directives of the server and location blocks are those of the http block, where they are in the table.
+fn is_acted_on(block: &str, directive: &str) -> bool {
+    matches!(block, "proxy" | "location") && keys::find(&format!("nginx_http_{directive}")).is_some_and(|key| key.acted_on)
 }
 
 /// `key = value` lines; `#` starts a comment unless escaped; later lines win.
-fn parse_file(text: &str) -> Vec<(String, String)> {
+fn parse_file(text: &str, warnings: &mut Vec<String>) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
-    for line in text.lines() {
+    for (number, line) in text.lines().enumerate() {
         let line = without_comment(line);
-        let Some((key, value)) = line.split_once('=') else { continue };
-        let key = key.trim();
-        if !key.is_empty() {
-            pairs.push((key.to_owned(), value.trim().to_owned()));
+        match line.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => pairs.push((key.trim().to_owned(), value.trim().to_owned())),
+            _ if line.trim().is_empty() => {}
+            _ => warnings.push(format!("line {} of the configuration is not 'key = value' and is ignored", number + 1)),
         }
     }
     pairs
@@ -97,61 +178,17 @@ fn parse_file(text: &str) -> Vec<(String, String)> {
 
 fn without_comment(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
-    let mut before = None;
     for c in line.chars() {
-        match (c, before) {
-            ('#', Some('\\')) => {
+        match c {
+            '#' if out.ends_with('\\') => {
                 out.pop();
                 out.push('#');
             }
-            // A hash within a word (a password, a URL's fragment) is part of it.
-            ('#', None | Some(' ' | '\t')) => break,
+            '#' => break,
             _ => out.push(c),
         }
-        before = Some(c);
     }
     out
-}
-
-/// The value in its JSON type; none when it is not set.
-fn value_of(key: &Key, text: &str) -> Result<Option<Value>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let text = dereference(key, text)?;
-    let value = match key.kind {
-        Kind::Text => text.into(),
-        Kind::Number => {
-            let number: f64 = text.parse().map_err(|_| format!("{} is not a number: '{text}'", key.name))?;
-            if !number.is_finite() {
-                return Err(format!("{} is not a number: '{text}'", key.name));
-            }
-            if number.fract() == 0.0 { Value::from(number as i64) } else { Value::from(number) }
-        }
-        Kind::Boolean => Value::Bool(matches!(text.as_str(), "on" | "true")),
-        Kind::OnOff => if matches!(text.as_str(), "on" | "true") { "on" } else { "off" }.into(),
-        Kind::List => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
-        Kind::OneOf(words) => {
-            if !words.contains(&text.as_str()) {
-                let words = words.join(", ");
-                return Err(format!("{} has an invalid value: '{text}' ({words})", key.name));
-            }
-            text.into()
-        }
-    };
-    Ok(Some(value))
-}
-
-/// `{vault://env/NAME}`: the environment variable of that name (behaviour checklist 14).
-fn dereference(key: &Key, text: &str) -> Result<String, String> {
-    let Some(reference) = text.strip_prefix("{vault://").and_then(|rest| rest.strip_suffix('}')) else { return Ok(text.to_owned()) };
-    let failed = |reason: String| format!("failed to dereference '{text}': {reason} for config option '{}'", key.name);
-    let Some(name) = reference.strip_prefix("env/") else {
-        let vault = reference.split('/').next().unwrap_or_default();
-        return Err(failed(format!("could not find vault ({vault})")));
-    };
-    let variable = name.trim_end_matches('/').to_ascii_uppercase().replace('-', "_");
-    std::env::var(&variable).map_err(|_| failed("could not get value from external vault (no value found)".to_owned()))
 }
 
 impl Loaded {
@@ -175,90 +212,20 @@ impl Loaded {
         self.values.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// As `GET /` shows it: every key, secrets masked.
-    pub fn shown(&self) -> serde_json::Map<String, Value> {
-        let mut shown = serde_json::Map::new();
-        for (name, value) in &self.values {
-            let value = if SENSITIVE.contains(name) { "******".into() } else { value.clone() };
-            // Kong's encoder writes empty lists as objects.
-            let value = if value.as_array().is_some_and(Vec::is_empty) { Value::Object(Default::default()) } else { value };
-            shown.insert((*name).to_owned(), value);
-        }
-        for key in KEYS.iter().filter(|key| key.kind == Kind::List) {
-            shown.entry(key.name).or_insert_with(|| Value::Object(Default::default()));
-        }
-        for (old, new) in ALIASES {
-            if let Some(value) = self.values.get(new).filter(|_| find(new).is_some()) {
-                shown.insert((*old).to_owned(), value.clone());
-            }
-        }
-        for (name, value) in &self.others {
-            shown.insert(name.clone(), value.clone().into());
-        }
-        shown
+    /// The key and value of an nginx directive for proxied requests: the innermost block that sets it counts.
+    pub fn directive(&self, name: &str) -> Option<(String, &str)> {
+        let set = |(key, value): (String, Option<_>)| value.filter(|value| !matches!(*value, "NONE" | "")).map(|value| (key, value));
+        let other = |block: &str| {
+            let key = format!("nginx_{block}_{name}");
+            let value = self.others.get(&key).map(String::as_str);
+            (key, value)
+        };
+        let http = format!("nginx_http_{name}");
+        let outer = self.text(&http);
+        set(other("location")).or_else(|| set(other("proxy"))).or_else(|| set((http, outer)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn the_environment_goes_before_the_file_and_our_own_names_before_kongs() {
-        let file = "log_level = info # a comment\npg_password = a\\#b\nplugins=bundled , mine\n";
-        let environment = env(&[("KONG_LOG_LEVEL", "warn"), ("PORTCULLIS_LOG_LEVEL", "error"), ("KONG_DNS_STALE_TTL", "4")]);
-        let (loaded, _) = load(file, environment, &[("prefix", "/tmp/x".to_owned())]);
-        assert_eq!(loaded.text("log_level"), Some("error"));
-        assert_eq!(loaded.text("pg_password"), Some("a#b"));
-        assert_eq!(loaded.list("plugins"), ["bundled", "mine"]);
-        assert_eq!(loaded.number("dns_stale_ttl"), Some(4.0));
-        assert_eq!(loaded.text("prefix"), Some("/tmp/x"));
-        assert_eq!(loaded.shown()["pg_password"], "******");
-    }
-
-    #[test]
-    fn every_wrong_value_is_named_at_once() {
-        let (_, Complaints(complaints)) = load("log_level=loud\ndatabase=mysql\npg_port=x\n", [], &[]);
-        assert_eq!(
-            complaints,
-            [
-                "log_level has an invalid value: 'loud' (debug, info, notice, warn, error, crit, alert, emerg)",
-                "database has an invalid value: 'mysql' (embedded, postgres, cassandra, off)",
-                "pg_port is not a number: 'x'",
-            ]
-        );
-    }
-
-    #[test]
-    fn unknown_and_deprecated_keys_are_warned_about() {
-        let (loaded, _) = load("nonsense = 1\nnginx_worker_processes = 2\nnginx_http_gzip = on\n", [], &[]);
-        assert_eq!(loaded.text("nginx_main_worker_processes"), Some("2"));
-        assert_eq!(loaded.warnings.len(), 3);
-        assert_eq!(loaded.others.get("nginx_http_gzip").map(String::as_str), Some("on"));
-    }
-
-    #[test]
-    fn an_empty_value_unsets_a_default() {
-        assert_eq!(load("", env(&[("KONG_DNS_STALE_TTL", "")]), &[]).0.number("dns_stale_ttl"), None);
-    }
-
-    #[test]
-    fn any_text_is_read_or_refused_without_a_panic() {
-        let mut state = 1u64;
-        for _ in 0..2000 {
-            let mut text = String::new();
-            for _ in 0..state % 80 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let choices = ["=", "#", "\n", "log_level", " ", "\\", "{vault://", "}", "ü", "\0", "proxy_listen", ","];
-                text.push_str(choices[(state >> 40) as usize % choices.len()]);
-            }
-            state = state.wrapping_add(77);
-            let _ = load(&text, [], &[]);
-        }
-    }
-}
+#[path = "load_tests.rs"]
+mod tests;

@@ -1,23 +1,42 @@
 //! The configuration file and environment, as Kong's users know them.
 //!
 //! - [`keys`]: every key with its type, default and meaning: one table
-//! - [`load`]: reading and checking
-//! - [`settings`]: what the rest of the program uses, typed
+//! - [`load`]: reading; [`value`]: from text to value; [`vault`]: references to secrets
+//! - [`settings`]: what the rest of the program uses, typed; [`check`]: what must hold between keys
+//! - [`shown`]: as `GET /` answers it; [`reference`]: as the documentation lists it; [`stored`]: as the prefix keeps it
 
+mod check;
 pub mod keys;
 pub mod load;
+mod reader;
+pub mod reference;
 pub mod settings;
+mod shown;
+pub mod stored;
+mod value;
+pub mod vault;
 
 use std::path::Path;
 
-pub use load::{Complaints, Loaded};
+pub use load::{Complaints, Given, Loaded};
 pub use settings::Settings;
 
-/// Reads the configuration: the file named or found, the environment, `overrides`.
+/// Where settings come from.
+#[derive(Default)]
+pub struct Sources<'a> {
+    /// The file; searched in the usual places when not named.
+    pub file: Option<&'a Path>,
+    /// What a running node was started with, for keys that are given nowhere else.
+    pub stored: Given,
+    /// What the command line says.
+    pub overrides: &'a [(&'a str, String)],
+}
+
+/// Reads the configuration: the file named or found, the environment, the overrides.
 ///
-/// Errors with every complaint at once. Answers warnings in the settings' `loaded`.
-pub fn read(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Settings, Complaints> {
-    let file = load::find_file(file)?;
+/// Errors with every complaint at once. Warnings are in the settings' `loaded`.
+pub fn read(sources: Sources<'_>) -> Result<Settings, Complaints> {
+    let file = load::find_file(sources.file)?;
     let text = match &file {
         Some(path) => std::fs::read(path)
             .map_err(|error| Complaints(vec![format!("{}: {error}", path.display())]))
@@ -25,5 +44,12 @@ pub fn read(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Setting
         None => String::new(),
     };
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Settings::new(load::load(&text, environment, overrides))
+    Settings::new(load::load_over(sources.stored, &text, environment, sources.overrides))
+}
+
+/// The settings a node was started with, as its prefix keeps them; the environment is not asked again.
+///
+/// Errors with every complaint at once.
+pub fn read_stored(text: &str) -> Result<Settings, Complaints> {
+    Settings::new(load::load_over(stored::read(text), "", [], &[]))
 }

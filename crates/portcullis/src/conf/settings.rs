@@ -8,12 +8,14 @@ use ipnet::IpNet;
 use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
 use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
-use portcullis_wire::listener::{Listen, parse_listens};
+use portcullis_wire::listener::Listen;
 use portcullis_wire::tls::ServerTlsOptions;
 use portcullis_wire::{PoolSettings, Settings as WireSettings};
 use uuid::Uuid;
 
+use super::check;
 use super::load::{Complaints, Loaded};
+use super::reader::Reader;
 
 /// Where configuration is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,8 @@ impl Settings {
     pub fn new((loaded, Complaints(complaints)): (Loaded, Complaints)) -> Result<Self, Complaints> {
         let mut reader = Reader { loaded: &loaded, complaints };
         let settings = reader.settings();
-        let complaints = reader.complaints;
+        let mut complaints = reader.complaints;
+        complaints.extend(check::complaints(&loaded));
         if !complaints.is_empty() {
             return Err(Complaints(complaints));
         }
@@ -83,16 +86,11 @@ impl Settings {
     }
 }
 
-struct Reader<'a> {
-    loaded: &'a Loaded,
-    complaints: Vec<String>,
-}
-
 impl Reader<'_> {
     fn settings(&mut self) -> Settings {
         let loaded = self.loaded;
         let text = |key: &str| loaded.text(key).map(str::to_owned);
-        let prefix = PathBuf::from(text("prefix").unwrap_or_else(|| "/usr/local/portcullis".to_owned()));
+        let prefix = absolute(&text("prefix").unwrap_or_else(|| "/usr/local/portcullis".to_owned()));
         let error_log = prefix.join(text("proxy_error_log").unwrap_or_else(|| "logs/error.log".to_owned()));
         let version = if loaded.flag("kong_version_compatible") { KONG_VERSION } else { env!("CARGO_PKG_VERSION") };
         let node_id = text("node_id").and_then(|id| match Uuid::try_parse(&id) {
@@ -143,7 +141,8 @@ impl Reader<'_> {
                 Database::Embedded
             }
             Some("cassandra") => {
-                self.complaints.push("Cassandra as a datastore for Kong is not supported in versions 3.4 and above".to_owned());
+                self.complaints
+                    .push("Cassandra as a datastore for Kong is not supported in versions 3.4 and above. Please use Postgres.".to_owned());
                 Database::Embedded
             }
             _ => Database::Embedded,
@@ -164,50 +163,6 @@ impl Reader<'_> {
         }
     }
 
-    fn listens(&mut self, key: &str) -> Vec<Listen> {
-        match parse_listens(key, &self.loaded.list(key).join(", ")) {
-            Ok(listens) => listens,
-            Err(complaint) => {
-                self.complaints.push(complaint);
-                Vec::new()
-            }
-        }
-    }
-
-    /// The first configured pair: paths, PEM, or PEM in base64.
-    fn certificate(&mut self, certificate: &str, key: &str) -> Option<PemPair> {
-        let (certificates, keys) = (self.loaded.list(certificate), self.loaded.list(key));
-        if certificates.is_empty() && keys.is_empty() {
-            return None;
-        }
-        if certificates.len() != keys.len() {
-            let (missing, other) = if keys.len() < certificates.len() { (key, certificate) } else { (certificate, key) };
-            self.complaints.push(if keys.is_empty() || certificates.is_empty() {
-                format!("{missing} must be specified")
-            } else {
-                format!("{other} and {missing} must have the same number of entries")
-            });
-            return None;
-        }
-        Some(PemPair { certificate: self.pem(certificate, certificates[0])?, key: self.pem(key, keys[0])? })
-    }
-
-    fn pem(&mut self, key: &str, value: &str) -> Option<String> {
-        use base64::Engine;
-        if value.contains("-----BEGIN") {
-            return Some(value.to_owned());
-        }
-        if let Ok(text) = std::fs::read_to_string(value) {
-            return Some(text);
-        }
-        let decoded = base64::engine::general_purpose::STANDARD.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        if decoded.as_deref().is_some_and(|text| text.contains("-----BEGIN")) {
-            return decoded;
-        }
-        self.complaints.push(format!("{key}: failed loading certificate from {value}: no such file, and neither PEM nor PEM in base64"));
-        None
-    }
-
     fn tls(&self) -> ServerTlsOptions {
         let (tls12, tls13) = match self.loaded.text("ssl_cipher_suite") {
             Some("modern") => (false, true),
@@ -225,28 +180,22 @@ impl Reader<'_> {
         let defaults = WireSettings::default();
         let connections = match self.loaded.text("nginx_events_worker_connections") {
             None | Some("auto") => defaults.max_connections,
-            Some(text) => text.parse().unwrap_or(defaults.max_connections),
+            Some(text) => text.parse().ok().filter(|count| *count > 0).unwrap_or_else(|| {
+                self.complaints.push(format!("nginx_events_worker_connections must be a number above 0 or 'auto': '{text}'"));
+                defaults.max_connections
+            }),
         };
-        let own = self.loaded.text("nginx_proxy_proxy_buffer_size").is_some();
         WireSettings {
-            client_header_timeout: self.time("nginx_http_client_header_timeout", 60),
-            client_body_timeout: self.time("nginx_http_client_body_timeout", 60),
-            send_timeout: self.time("nginx_http_send_timeout", 60),
-            keepalive_timeout: self.time("nginx_http_keepalive_timeout", 75),
-            keepalive_requests: self.size("nginx_http_keepalive_requests", 10_000),
-            max_body_size: self.max_body_size(),
-            response_head_limit: self.size(if own { "nginx_proxy_proxy_buffer_size" } else { "nginx_http_proxy_buffer_size" }, 4096)
-                as usize,
+            client_header_timeout: self.directive_time("client_header_timeout", 60),
+            client_body_timeout: self.directive_time("client_body_timeout", 60),
+            send_timeout: self.directive_time("send_timeout", 60),
+            keepalive_timeout: self.directive_time("keepalive_timeout", 75),
+            keepalive_requests: self.directive_size("keepalive_requests", 10_000),
+            max_body_size: self.directive_size("client_max_body_size", 0),
+            response_head_limit: self.directive_size("proxy_buffer_size", 4096) as usize,
             max_connections: connections,
             ..defaults
         }
-    }
-
-    fn max_body_size(&mut self) -> u64 {
-        let key = ["nginx_proxy_client_max_body_size", "nginx_http_client_max_body_size", "client_max_body_size"]
-            .into_iter()
-            .find(|key| !matches!(self.loaded.text(key), None | Some("0")));
-        key.map_or(0, |key| self.size(key, 0))
     }
 
     fn proxy(&mut self) -> ProxySettings {
@@ -264,18 +213,17 @@ impl Reader<'_> {
                 )),
             }
         }
-        let header = loaded.text("nginx_proxy_real_ip_header").or_else(|| loaded.text("real_ip_header")).unwrap_or("X-Real-IP");
-        let buffer = if loaded.text("nginx_http_client_body_buffer_size").is_some_and(|size| size != "8k") {
-            "nginx_http_client_body_buffer_size"
-        } else {
-            "client_body_buffer_size"
-        };
+        let header = loaded.text("nginx_proxy_real_ip_header").unwrap_or("X-Real-IP");
+        // The directive has a default of its own; the key counts where only the key is set.
+        let directive_set = loaded.directive("client_body_buffer_size").is_some_and(|(_, size)| size != "8k");
+        let body_buffer_size =
+            if directive_set { self.directive_size("client_body_buffer_size", 8192) } else { self.size("client_body_buffer_size", 8192) };
         ProxySettings {
             headers: self.header_tokens(),
             trusted_ips,
             trust_unix,
             real_ip_header: header.to_ascii_lowercase(),
-            real_ip_recursive: loaded.flag("real_ip_recursive") || loaded.flag("nginx_proxy_real_ip_recursive"),
+            real_ip_recursive: loaded.flag("nginx_proxy_real_ip_recursive"),
             port_maps: self.port_maps(),
             error_default_type: Format::of_setting(loaded.text("error_default_type").unwrap_or("text/plain")),
             error_templates: ErrorTemplates {
@@ -285,7 +233,7 @@ impl Reader<'_> {
                 plain: self.template("error_template_plain"),
             },
             allow_debug_header: loaded.flag("allow_debug_header"),
-            body_buffer_size: self.size(buffer, 8192),
+            body_buffer_size,
             ..defaults
         }
     }
@@ -332,18 +280,13 @@ impl Reader<'_> {
     fn port_maps(&mut self) -> Vec<(u16, u16)> {
         let mut maps = Vec::new();
         for entry in self.loaded.list("port_maps") {
-            let pair = entry.split_once(':').and_then(|(outer, inner)| Some((outer.trim().parse().ok()?, inner.trim().parse().ok()?)));
+            let pair = entry.split_once(':').and_then(|(outer, inner)| Some((port(outer)?, port(inner)?)));
             match pair {
                 Some(pair) => maps.push(pair),
                 None => self.complaints.push(format!("invalid port mapping (`port_maps`): {entry}")),
             }
         }
         maps
-    }
-
-    fn template(&mut self, key: &str) -> Option<String> {
-        let path = self.loaded.text(key)?;
-        std::fs::read_to_string(path).inspect_err(|error| self.complaints.push(format!("{key}: {path}: {error}"))).ok()
     }
 
     fn dns(&mut self) -> dns::Settings {
@@ -369,7 +312,7 @@ impl Reader<'_> {
         }
         let hosts_file = PathBuf::from(loaded.text("dns_hostsfile").unwrap_or("/etc/hosts"));
         if !hosts_file.is_file() {
-            self.complaints.push(format!("dns_hostsfile: file does not exist: {}", hosts_file.display()));
+            self.complaints.push("dns_hostsfile: file does not exist".to_owned());
         }
         let seconds = |key: &str, default: Duration| loaded.number(key).map_or(default, seconds);
         dns::Settings {
@@ -383,45 +326,15 @@ impl Reader<'_> {
             cache_size: self.whole("dns_cache_size", 10_000) as usize,
         }
     }
-
-    /// A count that cannot be negative.
-    fn whole(&mut self, key: &str, default: u64) -> u64 {
-        match self.loaded.number(key) {
-            None => default,
-            Some(number) if number >= 0.0 => number as u64,
-            Some(_) => {
-                self.complaints.push(format!("{key} must be 0 or greater"));
-                default
-            }
-        }
-    }
-
-    /// nginx' sizes: `8k`, `10m`, `1g`, bytes without a unit.
-    fn size(&mut self, key: &str, default: u64) -> u64 {
-        let Some(text) = self.loaded.text(key) else { return default };
-        parse_unit(text, &[("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("", 1)]).unwrap_or_else(|| {
-            self.complaints.push(format!("{key} is not a size: '{text}'"));
-            default
-        })
-    }
-
-    /// nginx' times: `500ms`, `60s`, `5m`, `1h`, seconds without a unit. The first of several values counts.
-    fn time(&mut self, key: &str, default_seconds: u64) -> Duration {
-        let Some(text) = self.loaded.text(key) else { return Duration::from_secs(default_seconds) };
-        let first = text.split_whitespace().next().unwrap_or_default();
-        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("", 1000)];
-        parse_unit(first, &units).map(Duration::from_millis).unwrap_or_else(|| {
-            self.complaints.push(format!("{key} is not a time: '{text}'"));
-            Duration::from_secs(default_seconds)
-        })
-    }
 }
 
-fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(at);
-    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1;
-    digits.parse::<u64>().ok()?.checked_mul(factor)
+/// Absolute, without a slash at the end.
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)).components().collect()
+}
+
+fn port(text: &str) -> Option<u16> {
+    text.trim().parse().ok().filter(|port| *port > 0)
 }
 
 fn seconds(number: f64) -> Duration {

@@ -34,11 +34,11 @@ use portcullis_wire::tls::{self, CertifiedKey, ServerTls, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::conf::settings::{Database, PemPair};
 use crate::conf::{self, Complaints, Settings};
-use crate::log::Log;
+use crate::log::{Log, NOTICE};
 use crate::{log, prefix};
 use node::Node;
 use publisher::Publisher;
@@ -61,6 +61,9 @@ pub fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), String> {
     runtime.shutdown_timeout(Duration::from_secs(2));
     ended
 }
+
+/// How long a stopping node tries to send what logs and metrics have queued.
+const QUEUES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What lives as long as the process, whatever generation serves.
 struct House {
@@ -93,12 +96,13 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house)?;
     tasks.spawn(house.node.clone().watch_store());
+    tasks.spawn(house.publisher.clone().follow());
     let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
     prefix::write_pid(&settings.prefix)?;
     ready();
-    warn!(version = env!("CARGO_PKG_VERSION"), prefix = %settings.prefix.display(), workers = settings.workers, "serving");
+    info!(target: NOTICE, version = env!("CARGO_PKG_VERSION"), prefix = %settings.prefix.display(), workers = settings.workers, "serving");
 
     let home = settings.prefix.clone();
     let mut settings = settings;
@@ -111,7 +115,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                     tasks.spawn(old.drain());
                     sockets = opened;
                     settings = fresh;
-                    warn!("reloaded");
+                    info!(target: NOTICE, "reloaded");
                 }
                 Err(problem) => error!(problem, "not reloaded: the node serves on as before"),
             },
@@ -134,10 +138,11 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
         }
     }
     tasks.shutdown().await;
+    portcullis_plugins::queue::drain::drain(&house.env, QUEUES_PATIENCE).await;
     if let Some(embedded) = embedded {
         embedded.close().await;
     }
-    warn!("stopped");
+    info!(target: NOTICE, "stopped");
     prefix::remove_pid(&home);
     Ok(())
 }
@@ -230,7 +235,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<R
     let env_file = prefix::env_file(&before.prefix);
     let text = std::fs::read_to_string(&env_file).map_err(|error| format!("{}: {error}", env_file.display()))?;
     // What the environment said when the settings were written down stands in the file; it is not asked again.
-    let settings = Settings::new(conf::load::load(&text, [], &[])).map_err(|Complaints(complaints)| complaints.join("; "))?;
+    let settings = conf::read_stored(&text).map_err(|Complaints(complaints)| complaints.join("; "))?;
     if settings.database != before.database || settings.plugins != before.plugins {
         return Err("database and plugins change with a restart only".to_owned());
     }

@@ -14,6 +14,9 @@ use uuid::Uuid;
 use crate::conf::Settings;
 use crate::log::Log;
 
+/// Makes the text of `/metrics`.
+type Exposition = fn(&Env) -> String;
+
 /// Facts about this process, and the switches it has.
 pub struct Node {
     me: Weak<Self>,
@@ -29,7 +32,7 @@ pub struct Node {
     loaded: AtomicBool,
     reachable: AtomicBool,
     serving: RwLock<Option<Serving>>,
-    metrics: OnceLock<(fn(&Env) -> String, Env)>,
+    metrics: OnceLock<(Exposition, Env)>,
     accepted_before: AtomicU64,
 }
 
@@ -111,7 +114,7 @@ impl Node {
 }
 
 fn configuration_of(settings: &Settings) -> serde_json::Map<String, Value> {
-    settings.loaded.shown()
+    settings.shown()
 }
 
 impl portcullis_plugin::Node for Node {

@@ -18,8 +18,8 @@ use super::{End, Resolved, Routed, Trace, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
+use crate::snapshot::ServiceRow;
 use crate::snapshot::builder::host_with_port;
-use crate::snapshot::{ServiceRow, Snapshot};
 
 /// Where one try goes.
 struct Place {
@@ -45,7 +45,6 @@ impl Worker {
     /// Sends the request to the service, trying as often as it allows, and relays the answer.
     pub(super) async fn forward(
         &self,
-        snapshot: &Snapshot,
         service: &ServiceRow,
         request: &mut Request,
         routed: &Routed<'_>,
@@ -54,7 +53,7 @@ impl Worker {
         resolved: &Resolved<'_>,
     ) -> Result<ResponseHead, End> {
         let body = self.take_small_body(request, down).await?;
-        let targets = self.targets(snapshot, service, request, routed).await?;
+        let targets = self.targets(service, request, routed).await?;
         trace.balanced = Some(Instant::now());
         let entity = &service.entity;
         let timeouts = Timeouts {
@@ -66,6 +65,7 @@ impl Worker {
         let attempts = usize::from(entity.retries.unwrap_or(5)) + 1;
         let mut tried: SmallVec<[PeerId; 4]> = SmallVec::new();
         let mut head = self.take_buffer();
+        let upstream_https = request.upstream.https;
         for attempt in 0..attempts {
             let begun = Instant::now();
             let place = match self.place(&targets, &tried, attempt, request) {
@@ -78,7 +78,8 @@ impl Worker {
             let host = host_header(service, request, &place);
             self.write_head(&mut head, request, routed.stripped, &host, &body);
             // nginx' proxy_ssl_name is the Host being sent: it is the SNI, and the name a certificate is checked for.
-            let server_name = std::str::from_utf8(upstream_head::without_port(&host)).unwrap_or(&place.host);
+            let sent_name = || std::str::from_utf8(upstream_head::without_port(&host)).unwrap_or(&place.host);
+            let server_name = if upstream_https { sent_name() } else { "" };
             let target = Target { address: place.address, tls: if request.upstream.https { service.tls.as_ref() } else { None } };
             let sent_body = match &body {
                 Body::Empty => RequestBody::Empty,
@@ -198,29 +199,36 @@ impl Worker {
 
     fn write_head(&self, out: &mut Vec<u8>, request: &Request, stripped: &[u8], host: &[u8], body: &Body) {
         out.clear();
-        let (mut peer, mut real) = ([0u8; 48], [0u8; 48]);
-        let peer = ip_text(&mut peer, request.client.ip);
-        let hop = Hop { host, peer, real_ip: ip_text(&mut real, request.client.forwarded_ip), stripped };
+        let client = &request.client;
+        let peer = &client.peer.address_text;
+        // The usual client has one address, which the connection keeps as text.
+        let other = (client.forwarded_ip != client.ip).then(|| address_text(client.forwarded_ip));
+        let hop = Hop { host, peer, real_ip: other.as_ref().map_or(peer, |text| text.as_bytes()), stripped };
         let body = match body {
-            Body::Whole(bytes) => BodyHeaders::Length(bytes.len()),
-            Body::Empty | Body::Stream => BodyHeaders::Unchanged,
+            Body::Whole(bytes) => BodyHeaders::Length(bytes.len() as u64),
+            Body::Empty => BodyHeaders::Empty,
+            Body::Stream => match request.head.framing {
+                // A request never ends with its connection.
+                Framing::None | Framing::UntilClose => BodyHeaders::Empty,
+                Framing::Length(length) => BodyHeaders::Length(length),
+                Framing::Chunked => BodyHeaders::Chunked,
+            },
         };
         upstream_head::write(out, &self.gateway.settings, request, &hop, body);
     }
 
     /// Where tries for the request's host come from: an upstream entity of that name, the address itself, or DNS.
-    async fn targets(&self, snapshot: &Snapshot, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
+    async fn targets(&self, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
         let upstream = &request.upstream;
         let own = upstream.port == service.port && *upstream.host == *service.entity.host;
         if own && let Some(address) = service.address {
             return Ok(Targets::Address(address, service.host.clone()));
         }
-        if let Some(balancer) = snapshot.upstreams.get(&upstream.host) {
-            let mut text = [0u8; 48];
+        if let Some(balancer) = routed.snapshot.upstreams.get(&upstream.host) {
             let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
             let input = HashInput {
                 consumer: consumer.or_else(|| request.credential.as_ref().map(|credential| credential.id)),
-                client_address: std::str::from_utf8(ip_text(&mut text, request.client.forwarded_ip)).unwrap_or_default(),
+                client_address: &address_text(request.client.forwarded_ip),
                 headers: &request.head.headers,
                 path: routed.path,
                 query: upstream.query.as_deref(),
@@ -342,30 +350,7 @@ fn milliseconds(setting: Option<u64>) -> Duration {
     Duration::from_millis(setting.unwrap_or(60_000))
 }
 
-/// An address as text, in a buffer of the caller's.
-fn ip_text(buffer: &mut [u8; 48], ip: Option<IpAddr>) -> &[u8] {
-    use std::io::Write;
-    let Some(ip) = ip else { return b"unix:" };
-    let capacity = buffer.len();
-    let mut rest = &mut buffer[..];
-    match ip {
-        IpAddr::V4(v4) => {
-            let mut digits: SmallVec<[u8; 16]> = SmallVec::new();
-            for octet in v4.octets() {
-                if octet >= 100 {
-                    digits.push(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    digits.push(b'0' + octet / 10 % 10);
-                }
-                digits.extend([b'0' + octet % 10, b'.']);
-            }
-            digits.pop();
-            let _ = rest.write_all(&digits);
-        }
-        // The longest text of an IPv6 address is 45 bytes: it fits.
-        IpAddr::V6(v6) => _ = write!(rest, "{v6}"),
-    }
-    let left = rest.len();
-    &buffer[..capacity - left]
+/// An address as logs and hashes have it.
+fn address_text(ip: Option<IpAddr>) -> String {
+    ip.map_or_else(|| "unix:".to_owned(), |ip| ip.to_string())
 }

@@ -151,7 +151,7 @@ impl Worker {
         let route = matched.route;
         let service = route.service.and_then(|id| snapshot.service(&id));
         let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
-        let routed = Routed { path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
+        let routed = Routed { snapshot, path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
         adopt(request, route, service, &routed, matched.prefix_len);
         if let Some(answer) = enforce::protocol(request, route) {
             collect(global, request, 0, resolved);
@@ -162,7 +162,7 @@ impl Worker {
         let Some(service) = service else {
             return Err(Answer::error(503, "no Service found with those values").into());
         };
-        self.forward(snapshot, service, request, &routed, down, trace, resolved).await
+        self.forward(service, request, &routed, down, trace, resolved).await
     }
 
     /// Runs `access` of the plan's plugins in order; the first that answers ends the request.
@@ -258,8 +258,9 @@ impl Worker {
     }
 }
 
-/// What routing found out about a request's path.
+/// What a request was routed by, and what that found out about its path.
 pub(crate) struct Routed<'a> {
+    pub snapshot: &'a Snapshot,
     /// In normal form.
     pub path: &'a [u8],
     /// The front that was cut off; empty when nothing was.

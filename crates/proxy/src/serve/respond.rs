@@ -68,6 +68,7 @@ impl Worker {
         };
         let mut head = ResponseHead { status: if matches!(status, 494 | 497) { 400 } else { status }, ..ResponseHead::default() };
         head.headers.append("Content-Type", format.content_type().as_bytes());
+        self.append_date(&mut head.headers, (self.wall_clock_ns(Instant::now()) / 1_000_000) as u64);
         if settings.headers.server {
             head.headers.append("Server", settings.product.as_bytes());
         }
@@ -167,6 +168,9 @@ impl Worker {
     fn add_own_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
+        if headers.known(Known::Date).is_none() {
+            self.append_date(headers, request.started_at_ms);
+        }
         if tokens.server && headers.known(Known::Server).is_none() {
             headers.append("Server", settings.product.as_bytes());
         }
@@ -200,10 +204,15 @@ impl Worker {
         if let Some(name) = text_without_charset(headers) {
             headers.set("Content-Type", &name);
         }
-        for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status"] {
-            headers.remove(name);
+        // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
+        if headers.iter().any(|(name, _)| name.len() > 7 && name[..7].eq_ignore_ascii_case(b"x-kong-")) {
+            for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
+                headers.remove(name);
+            }
         }
-        headers.remove_known(Known::XKongRequestId);
+        if headers.known(Known::Date).is_none() {
+            self.append_date(headers, request.started_at_ms);
+        }
         if !request.response_headers.is_empty() {
             for (name, value) in request.response_headers.iter() {
                 let name = String::from_utf8_lossy(name);

@@ -9,13 +9,16 @@ use portcullis_wire::headers::Known;
 
 use crate::settings::ProxySettings;
 
-/// What happens to the request body.
+/// How the request body is framed. What the wire sends decides it, never the client's lines: HTTP/2 bodies come without any,
+/// and a plugin may have taken them away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyHeaders {
-    /// As the client framed it.
-    Unchanged,
+    /// There is none; a client's `Content-Length: 0` stays.
+    Empty,
     /// This many bytes.
-    Length(usize),
+    Length(u64),
+    /// In chunks.
+    Chunked,
 }
 
 /// Where a try goes, as far as the head tells.
@@ -54,8 +57,8 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
             let name = headers.name(line);
             is_passed_on(name) && !(named && named_by_connection(headers, name))
         }
-        Known::ContentLength => body == BodyHeaders::Unchanged,
-        Known::TransferEncoding => body == BodyHeaders::Unchanged,
+        Known::ContentLength => body == BodyHeaders::Empty,
+        Known::TransferEncoding => false,
         Known::Te => {
             trailers |= tokens(headers.value(line)).any(|token| token.eq_ignore_ascii_case(b"trailers"));
             false
@@ -86,10 +89,14 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
     if trailers {
         out.extend_from_slice(b"TE: trailers\r\n");
     }
-    if let BodyHeaders::Length(length) = body {
-        out.extend_from_slice(b"Content-Length: ");
-        put_number(out, length as u64);
-        out.extend_from_slice(b"\r\n");
+    match body {
+        BodyHeaders::Empty => {}
+        BodyHeaders::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            put_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyHeaders::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
     forwarded(out, request, hop);
     out.extend_from_slice(b"Via: ");

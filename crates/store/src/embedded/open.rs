@@ -34,7 +34,7 @@ pub(super) fn writer(settings: &Settings, layout: &Layout) -> Result<(Connection
     // answered writes. Queued change sets share one sync, so busy times don't pay for each.
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-    connection.pragma_update(None, "cache_size", -64 * 1024).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -128 * 1024).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(1024);
 
     migrate(&mut connection, format).map_err(failed)?;

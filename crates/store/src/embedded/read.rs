@@ -59,7 +59,7 @@ impl Reader<'_> {
     }
 
     /// The statement of a page and its values: the time is `?1`, the id to start after `?2`, the limit `?3`.
-    fn page_query(&self, table: usize, after: Option<Uuid>, limit: usize, filter: &Filter) -> Result<(String, Vec<Sql>), Fault> {
+    pub(super) fn page_query(&self, table: usize, after: Option<Uuid>, limit: usize, filter: &Filter) -> Result<(String, Vec<Sql>), Fault> {
         let (statements, described) = (&self.statements[table], &self.layout.tables[table]);
         let name = &statements.table;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -121,7 +121,7 @@ fn a_head_is_understood_as_it_came() {
     assert_eq!(lines[2], (b"X-B".as_slice(), b"1 2".as_slice()));
     let mut out = Vec::new();
     head.headers.write_to(&mut out, |_| true);
-    assert_eq!(out, b"host:  a.test:80 \r\nX-Empty:\r\nX-B: \t1 2 \r\nContent-Length: 12\r\n");
+    assert_eq!(out, b"host:  a.test:80\r\nX-Empty:\r\nX-B: \t1 2\r\nContent-Length: 12\r\n");
 }
 
 #[test]

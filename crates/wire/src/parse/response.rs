@@ -14,6 +14,8 @@ pub type ResponseRefusal = &'static str;
 pub struct Persistence {
     /// The connection may carry another request once the body has passed.
     pub keep_alive: bool,
+    /// Some lines are bound to this connection and must not be passed on.
+    pub bound_lines: bool,
     /// Some `Connection` line names a header that must not be passed on.
     pub names_headers: bool,
 }
@@ -57,21 +59,23 @@ fn parse_with<'b>(
     let lines = &*response.headers;
     let first_line = lines.first().map_or(length - 2, |line| offset_of(line.name.as_bytes()));
     let line_end = |index: usize| lines.get(index + 1).map_or(length - 2, |next| offset_of(next.name.as_bytes()));
-    let as_it_came = ends_in_crlf(bytes, first_line)
-        && ends_in_crlf(bytes, length)
-        && (0..lines.len()).all(|index| ends_in_crlf(bytes, line_end(index)));
+    let mut as_it_came = ends_in_crlf(bytes, first_line) && ends_in_crlf(bytes, length);
     if as_it_came {
         head.headers.push_raw(&bytes[..length]);
         for (index, line) in lines.iter().enumerate() {
             let end = line_end(index);
+            as_it_came &= ends_in_crlf(bytes, end);
             let value_start = if line.value.is_empty() { end - 2 } else { offset_of(line.value) };
             head.headers.push_line(offset_of(line.name.as_bytes())..end, line.name.len(), value_start..value_start + line.value.len());
         }
+    }
+    if as_it_came {
         if let Some(reason) = response.reason.filter(|reason| !reason.is_empty()) {
             let start = offset_of(reason.as_bytes());
             head.headers.set_reason(status, start..start + reason.len());
         }
     } else {
+        head.headers.clear();
         if let Some(reason) = response.reason.filter(|reason| !reason.is_empty()) {
             let place = head.headers.push_raw(reason.as_bytes());
             head.headers.set_reason(status, place);
@@ -86,8 +90,11 @@ fn parse_with<'b>(
 /// Frames the body as RFC 9112 section 6.3 and nginx do: contradictions make the response invalid.
 fn judge(method: Method, http10: bool, head: &mut ResponseHead, persistence: &mut Persistence) -> Result<(), ResponseRefusal> {
     let (mut length, mut coding, mut close, mut keep_alive, mut names_headers) = (None, None, false, false, false);
+    let mut bound_lines = false;
     for line in head.headers.lines() {
         let value = head.headers.value(line);
+        bound_lines |=
+            matches!(line.known, Known::Connection | Known::KeepAlive | Known::TransferEncoding | Known::Upgrade | Known::Trailer);
         match line.known {
             Known::ContentLength => {
                 let value = content_length(value).ok_or("malformed Content-Length")?;
@@ -126,6 +133,7 @@ fn judge(method: Method, http10: bool, head: &mut ResponseHead, persistence: &mu
     };
     let stays = if http10 { keep_alive && !close } else { !close };
     persistence.keep_alive = stays && head.framing != Framing::UntilClose && head.status != 101;
+    persistence.bound_lines = bound_lines;
     persistence.names_headers = names_headers;
     Ok(())
 }

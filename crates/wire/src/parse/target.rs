@@ -53,6 +53,29 @@ fn hex(byte: u8) -> Option<u8> {
 /// Whether a `Host` value may stand: not empty, no blanks or control characters, no `/`, no two dots in a row, and something
 /// before the port's colon. Like nginx, it is no judge of the rest (`user@a.test` and `a_b` pass).
 pub fn host_is_valid(host: &[u8]) -> bool {
+    // Most hosts are letters, digits and single dots, which one look-up a byte tells.
+    if let [first, .., last] = host
+        && *first != b'.'
+        && *last != b'.'
+        && host.iter().all(|byte| PLAIN_IN_HOST[usize::from(*byte)])
+        && !host.windows(2).any(|pair| pair == b"..")
+    {
+        return true;
+    }
+    judge_host(host)
+}
+
+const PLAIN_IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    table
+};
+
+fn judge_host(host: &[u8]) -> bool {
     let mut previous = b' ';
     let mut bracket = false;
     for (index, &byte) in host.iter().enumerate() {

@@ -182,6 +182,9 @@ impl Pools {
 
 /// Takes hop-by-hop lines out (RFC 9110 section 7.6.1, and as nginx does it).
 fn strip(head: &mut ResponseHead, persistence: &Persistence, wants_trailers: bool) {
+    if !persistence.bound_lines {
+        return;
+    }
     if persistence.names_headers {
         let mut named = Vec::new();
         for line in head.headers.lines().iter().filter(|line| line.known == Known::Connection) {
@@ -221,7 +224,7 @@ mod tests {
         {
             head.headers.append(name, value.as_bytes());
         }
-        strip(&mut head, &Persistence { keep_alive: false, names_headers: true }, false);
+        strip(&mut head, &Persistence { keep_alive: false, bound_lines: true, names_headers: true }, false);
         assert_eq!(head.headers.iter().collect::<Vec<_>>(), [(b"X-Stay".as_slice(), b"1".as_slice())]);
     }
 }
