@@ -9,7 +9,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut head = RequestHead::default();
     let Ok(Parsed::Complete(length)) = parse_request(bytes, &mut head) else { return };
     assert!(length <= bytes.len());
-    let raw = &bytes[..length];
+    // Empty lines ahead of a request are passed over (RFC 9112 section 2.2), bare line feeds too, as nginx does.
+    let raw = bytes[..length].trim_ascii_start();
+    let length = raw.len();
     assert!(raw.ends_with(b"\r\n\r\n"), "a head ends with an empty line");
     assert!(!raw.contains(&0), "NUL passed");
     for (at, &byte) in raw.iter().enumerate() {

@@ -203,11 +203,12 @@ impl Admin {
         for (name, _) in schema.fields.iter().filter(|(_, field)| field.transient) {
             row.entry(name.as_ref()).or_insert(Value::Null);
         }
-        if schema.ttl && self.database() {
-            let lasting = row.get("ttl").and_then(Value::as_f64).is_some_and(|ttl| ttl > 0.0);
-            if !lasting {
-                row.insert("ttl".to_owned(), Value::Null);
-            }
+        let lasting = || row.get("ttl").and_then(Value::as_f64).is_some_and(|ttl| ttl > 0.0);
+        if schema.ttl && !lasting() {
+            match self.database() {
+                true => row.insert("ttl".to_owned(), Value::Null),
+                false => row.remove("ttl"),
+            };
         }
         Value::Object(row)
     }

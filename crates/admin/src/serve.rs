@@ -68,6 +68,9 @@ async fn respond(admin: &Admin, table: &Table, surface: Surface, request: Reques
             put(headers, HeaderName::from_static("x-kong-admin-latency"), &started.elapsed().as_millis().to_string());
         }
     }
+    if surface == Surface::Status && !answer.bare {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
     if let Some(content_type) = answer.content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }

@@ -138,7 +138,8 @@ fn with_health(mut target: Value, health: Option<&UpstreamHealth>) -> Value {
         false => state(host.addresses.iter().any(|address| address.healthy)),
     };
     let mut data = host_facts(host);
-    data["addresses"] = addresses.into();
+    // Kong writes an empty list as a map.
+    data["addresses"] = if addresses.is_empty() { json!({}) } else { addresses.into() };
     target["health"] = overall.into();
     target["data"] = data;
     target

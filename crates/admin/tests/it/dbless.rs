@@ -68,8 +68,45 @@ async fn the_log_level_of_the_cluster_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_not_taken_is_not_acknowledged() {
+async fn a_document_replaces_everything_and_reads_back() {
     let gateway = Gateway::dbless().await;
-    gateway.post("/config", json!({ "_format_version": "3.0" })).await.expect(501);
-    gateway.get("/config").await.expect(501);
+    let service = json!({ "name": "s", "host": "a.test", "routes": [{ "name": "r", "paths": ["/"] }] });
+    let document = json!({ "_format_version": "3.0", "services": [service] });
+    let reply = gateway.post("/config", document).await.expect(201);
+    let of = |kind: &str| reply.body[kind].as_object().unwrap().values().next().unwrap().clone();
+    assert_eq!(of("routes")["service"]["id"], of("services")["id"]);
+    let text = gateway.get("/config").await.expect(200).body["config"].clone();
+
+    gateway.post("/config", json!({ "_format_version": "3.0" })).await.expect(201);
+    gateway.get("/services/s").await.expect(404);
+    gateway.post("/config", json!({ "config": text })).await.expect(201);
+    assert_eq!(gateway.get("/routes/r").await.expect(200).body["id"], of("routes")["id"]);
+}
+
+#[tokio::test]
+async fn a_wrong_document_changes_nothing() {
+    let gateway = with(&[("services", json!({ "id": SERVICE, "name": "s", "host": "a.test" }))]).await;
+    let wrong = json!({ "_format_version": "3.0", "services": [{ "name": "t" }] });
+    let body = gateway.post("/config", wrong.clone()).await.expect(400).body;
+    assert_eq!((&body["code"], &body["fields"]), (&json!(14), &json!({ "services": [{ "host": "required field missing" }] })));
+    let body = gateway.post("/config?flatten_errors=on", wrong).await.expect(400).body;
+    assert_eq!((&body["fields"], &body["flattened_errors"][0]["entity_name"]), (&json!({}), &json!("t")));
+    gateway.post("/config", json!({ "config": "" })).await.expect(400);
+    let reply = gateway.raw("POST", "/config", &[("content-type", "text/yaml")], b"").await.expect(400);
+    assert_eq!(reply.body, json!({ "message": "expected a declarative configuration" }));
+    gateway.get("/services/s").await.expect(200);
+}
+
+#[tokio::test]
+async fn only_a_text_is_recognized_as_the_running_document() {
+    let gateway = Gateway::dbless().await;
+    let text = "_format_version: '3.0'\nconsumers: [{username: c}]\n";
+    let yaml = [("content-type", "text/yaml")];
+    gateway.raw("POST", "/config?check_hash=1", &yaml, text.as_bytes()).await.expect(201);
+    gateway.raw("POST", "/config?check_hash=1", &yaml, text.as_bytes()).await.expect(304);
+    gateway.post("/config?check_hash=1", json!({ "config": text })).await.expect(304);
+    gateway.raw("POST", "/config?check_hash=true", &yaml, text.as_bytes()).await.expect(201);
+    let document = json!({ "_format_version": "3.0", "consumers": [{ "username": "c" }] });
+    gateway.post("/config?check_hash=1", document.clone()).await.expect(201);
+    gateway.post("/config?check_hash=1", document).await.expect(201);
 }

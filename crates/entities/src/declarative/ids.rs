@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use portcullis_schema::{Record, Schema};
+use portcullis_schema::{OnDelete, Record, Schema};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -36,6 +36,17 @@ pub(super) fn id_of(schema: &Schema, item: &Record, parent: Option<Parent<'_>>, 
     let from = |text: &str| Value::String(Uuid::new_v5(&namespace, text.as_bytes()).to_string());
     if let Some(name) = endpoint_name(schema, item) {
         return from(name);
+    }
+    // A name that others may have too, below other parents, counts together with the parent.
+    if let Some(name) = schema.endpoint_key.and_then(|key| item.get(key)).and_then(Value::as_str) {
+        let holders = schema.foreigns().filter(|(_, _, on_delete)| *on_delete == OnDelete::Cascade);
+        let holder = |(field, _, _): (&str, _, _)| match (parent, item.get(field)) {
+            (Some(parent), _) if parent.field == field => Some(parent.id.to_owned()),
+            (_, Some(Value::String(written))) => Some(written.clone()),
+            (_, Some(Value::Object(reference))) => Some(reference.get("id")?.as_str()?.to_owned()),
+            _ => None,
+        };
+        return from(&holders.filter_map(holder).fold(name.to_owned(), |key, holder| format!("{key}:{holder}")));
     }
     let part = |field: &&str| match (parent, item.get(*field)) {
         (Some(parent), _) if parent.field == *field => parent.id.to_owned(),
