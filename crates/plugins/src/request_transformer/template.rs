@@ -71,11 +71,8 @@ fn closing(text: &str) -> Option<usize> {
     let (mut quote, mut depth) = (None, 0);
     for (at, c) in text.char_indices() {
         match (c, quote) {
-            (_, Some(open)) => {
-                if c == open {
-                    quote = None;
-                }
-            }
+            (_, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
             ('"' | '\'', None) => quote = Some(c),
             ('(', None) => depth += 1,
             (')', None) if depth == 0 => return Some(at),
