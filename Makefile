@@ -51,12 +51,12 @@ lint: compiler ## formatting, clippy, and cargo-deny where it is installed
 	 else echo "make: cargo-deny is not installed, deny.toml was not checked"; fi
 
 bench: build ## measure against nginx and HAProxy (ARGS="--rows bare,post --rounds 3 --secs 5")
-	@scripts/need python3=python3-minimal nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
+	@scripts/need python3=python3 nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux strace=strace valgrind=valgrind
 	cargo build --release --locked -p portcullis-bench-upstream
 	python3 bench/run.py --binaries "$(CARGO_TARGET_DIR)/release" $(ARGS)
 
 soak: build ## two minutes of load with 200 configuration changes: no request may fail
-	@scripts/need python3=python3-minimal wrk=wrk
+	@scripts/need python3=python3 wrk=wrk openssl=openssl
 	cargo build --release --locked -p portcullis-bench-upstream
 	python3 bench/run.py --binaries "$(CARGO_TARGET_DIR)/release" --soak $(ARGS)
 
@@ -66,9 +66,10 @@ fuzz: compiler ## run every fuzz target TIME seconds (600)
 	@command -v cargo-fuzz >/dev/null || { echo "make: installing cargo-fuzz"; cargo install cargo-fuzz --locked; }
 	scripts/fuzz "$(TIME)" $(TARGETS)
 
-docs: compiler ## build the API docs
+docs: compiler ## build the API docs and write docs/reference anew
 	cargo doc --locked --workspace --no-deps
-	@echo "make: API docs in $(CARGO_TARGET_DIR)/doc"
+	PORTCULLIS_BLESS=1 cargo test --locked --quiet -p portcullis reference
+	@echo "make: API docs in $(CARGO_TARGET_DIR)/doc, reference in docs/reference"
 
 tour: ## run the README's tour against a running gateway and upstream (ARGS=--write puts the answers into the README)
 	@scripts/need curl=curl
