@@ -149,7 +149,7 @@ def main():
     parser.add_argument("--no-counts", dest="counts", action="store_false")
     parser.add_argument("--database", action="store_true", help="configure ours through the Admin API, into its embedded database")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--soak", type=int, nargs="?", const=120, metavar="SECONDS", help="load with a change every 0.6 s (200 in 120 s)")
+    parser.add_argument("--soak", type=int, nargs="?", const=120, metavar="SECONDS", help="load with a change every 0.59 s (200 in 120 s)")
     parser.add_argument("--change", type=int, nargs="?", const=100_000, metavar="ROUTES", help="how soon a change among so many routes is served")
     options = parser.parse_args()
     if options.list:
