@@ -194,14 +194,13 @@ impl Balancer {
         let wanted = targets::normalized(target).unwrap_or_else(|_| target.to_owned());
         let is_wanted = |host: &&Host| host.target.target == wanted || host.target.id.to_string() == target;
         let host = live.hosts.iter().find(is_wanted).ok_or(SetHealthError::NoTarget)?;
-        let mut found = false;
+        // An address the target does not stand for changes nothing and is no error, as in Kong.
         for place in host.places.iter().filter(|place| address.is_none_or(|address| address == place.peer.address())) {
-            found = true;
             if place.peer.set_health(healthy) {
                 self.health_changed(&place.peer);
             }
         }
-        if found || address.is_none() { Ok(()) } else { Err(SetHealthError::NoTarget) }
+        Ok(())
     }
 
     /// The health of the upstream, its targets and their addresses.
