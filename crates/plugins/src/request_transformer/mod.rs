@@ -28,8 +28,8 @@ pub struct Config {
     #[field(record::<Names>().required())]
     pub remove: Names,
     /// What gets another name: `old:new`.
-    #[field(record::<Pairs>().required())]
-    pub rename: Pairs,
+    #[field(record::<Renames>().required())]
+    pub rename: Renames,
     /// What gets another value where it is there: `name:value`.
     #[field(record::<Replace>().required())]
     pub replace: Replace,
@@ -55,28 +55,41 @@ pub struct Names {
 }
 
 #[derive(Debug, Default, Deserialize, Fields)]
-pub struct Pairs {
+pub struct Renames {
     /// Fields of the body.
-    #[field(names(string().custom(check_pair)))]
+    #[field(pairs())]
     pub body: Vec<String>,
     /// Headers.
-    #[field(names(string().matches("^[^:]+:.*$", "(?s)^[^:]+:.*$").custom(check_header)))]
+    #[field(headers(check_renamed))]
     pub headers: Vec<String>,
     /// Query arguments.
-    #[field(names(string().custom(check_pair)))]
+    #[field(pairs())]
+    pub querystring: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Fields)]
+pub struct Pairs {
+    /// Fields of the body.
+    #[field(pairs())]
+    pub body: Vec<String>,
+    /// Headers.
+    #[field(headers(check_header))]
+    pub headers: Vec<String>,
+    /// Query arguments.
+    #[field(pairs())]
     pub querystring: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Fields)]
 pub struct Replace {
     /// Fields of the body.
-    #[field(names(string().custom(check_pair)))]
+    #[field(pairs())]
     pub body: Vec<String>,
     /// Headers.
-    #[field(names(string().matches("^[^:]+:.*$", "(?s)^[^:]+:.*$").custom(check_header)))]
+    #[field(headers(check_header))]
     pub headers: Vec<String>,
     /// Query arguments.
-    #[field(names(string().custom(check_pair)))]
+    #[field(pairs())]
     pub querystring: Vec<String>,
     /// The path the upstream is asked for.
     #[field(string().custom(check_template))]
@@ -86,6 +99,16 @@ pub struct Replace {
 /// A list that is there even when nothing was given.
 fn names(elements: Field) -> Field {
     build::array(elements).required().default(Value::Array(Vec::new()))
+}
+
+/// A list of `name:value`.
+fn pairs() -> Field {
+    names(build::string().custom(check_pair))
+}
+
+/// A list of `Header:value`, each held to `check`.
+fn headers(check: fn(&Value) -> std::result::Result<(), String>) -> Field {
+    names(build::string().matches("^[^:]+:.*$", "(?s)^[^:]+:.*$").custom(check))
 }
 
 fn text(value: &Value) -> &str {
@@ -108,6 +131,13 @@ fn check_header(value: &Value) -> std::result::Result<(), String> {
         return Err(format!("'{name}' is not a valid header"));
     }
     Template::parse(value).map(|_| ())
+}
+
+/// A renamed header gets a name that can be one.
+fn check_renamed(value: &Value) -> std::result::Result<(), String> {
+    check_header(value)?;
+    let (_, name) = text(value).split_once(':').unwrap_or_default();
+    if is_header_name(name) { Ok(()) } else { Err(format!("'{name}' is not a valid header")) }
 }
 
 fn check_pair(value: &Value) -> std::result::Result<(), String> {

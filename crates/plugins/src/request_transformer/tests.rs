@@ -74,3 +74,11 @@ fn the_method_and_the_uri_can_be_set() {
     assert_eq!(request.upstream.method.as_deref(), Some("POST"));
     assert_eq!(request.upstream.path, b"/to/7/%C3%A4");
 }
+
+#[test]
+fn a_header_cannot_be_renamed_to_what_is_no_name() {
+    let entry = portcullis_plugin::Entry::of::<RequestTransformer>();
+    let refused = portcullis_plugin::testing::configured(&entry, json!({ "rename": { "headers": ["a:b c"] } })).unwrap_err();
+    assert!(refused.message.contains("'b c' is not a valid header"), "{}", refused.message);
+    assert!(portcullis_plugin::testing::configured(&entry, json!({ "rename": { "headers": ["a:b-c"] } })).is_ok());
+}
