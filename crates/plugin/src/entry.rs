@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Env, Error, Handler, Index, Result};
+use crate::{Env, Error, Handler, Index, Request, Result, Step};
 
 /// The phases a plugin has code for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,9 @@ pub trait Plugin: Handler + Sized {
     const PHASES: Phases;
     const SCOPES: Scopes = Scopes::ANY;
     type Config: Fields + DeserializeOwned;
+    /// False while only the configuration is there: instances can be made and kept, and every request through one is answered
+    /// with 500 and a line in the log, so that nothing a user configured is silently left out.
+    const READY: bool = true;
 
     /// Makes a handler of a checked configuration: regexes compiled, networks parsed, once per configuration change.
     fn new(config: Self::Config, instance: &Instance, env: &Env) -> Result<Self>;
@@ -112,6 +115,8 @@ pub struct Entry {
     pub indexes: &'static [Index],
     pub make: fn(Value, &Instance, &Env) -> Result<Arc<dyn Handler>>,
     pub metrics: Option<fn(&Env) -> String>,
+    /// See [`Plugin::READY`].
+    pub ready: bool,
 }
 
 impl Entry {
@@ -119,19 +124,32 @@ impl Entry {
         Self {
             name: P::NAME,
             priority: P::PRIORITY,
-            phases: P::PHASES,
+            phases: if P::READY { P::PHASES } else { Phases::ACCESS },
             schema: schema_of::<P>,
             entities: P::entities,
             indexes: P::INDEXES,
             make: make::<P>,
             metrics: P::METRICS,
+            ready: P::READY,
         }
     }
 }
 
 fn make<P: Plugin>(config: Value, instance: &Instance, env: &Env) -> Result<Arc<dyn Handler>> {
     let config = serde_json::from_value(config).map_err(|error| Error::from(format!("configuration of {}: {error}", P::NAME)))?;
+    if !P::READY {
+        return Ok(Arc::new(Unready(P::NAME)));
+    }
     Ok(Arc::new(P::new(config, instance, env)?))
+}
+
+/// Stands in for a plugin of which only the configuration is there.
+struct Unready(&'static str);
+
+impl Handler for Unready {
+    fn access<'a>(&'a self, _: &'a mut Request) -> Step<'a> {
+        Step::Fail(format!("plugin {} has no handler in this version: remove or disable its instance", self.0).into())
+    }
 }
 
 fn schema_of<P: Plugin>() -> ConfigSchema {
