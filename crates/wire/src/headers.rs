@@ -224,7 +224,7 @@ impl Headers {
     }
 
     /// Bytes the buffer can hold without growing.
-    pub(crate) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
@@ -274,7 +274,11 @@ impl Headers {
         let known = Known::of(name.as_bytes());
         self.lines
             .iter()
-            .filter(move |line| line.known == known && (known != Known::Other || self.name(line).eq_ignore_ascii_case(name.as_bytes())))
+            .filter(move |line| {
+                line.known == known
+                    && (known != Known::Other
+                        || (line.name_len as usize == name.len() && self.name(line).eq_ignore_ascii_case(name.as_bytes())))
+            })
             .map(|line| self.value(line))
     }
 
@@ -282,9 +286,12 @@ impl Headers {
         self.get(name).is_some()
     }
 
-    /// Adds a line at the end. Bytes that cannot stand in a header value (CR, LF, NUL) are dropped, so that no caller can
-    /// split a message.
+    /// Adds a line at the end. Bytes that cannot stand in a header value (CR, LF, NUL) are dropped, and a line whose name holds
+    /// blanks, control characters or a colon is not added at all, so that no caller can split a message.
     pub fn append(&mut self, name: &str, value: &[u8]) {
+        if name.bytes().fold(name.is_empty(), |unfit, byte| unfit | (byte <= b' ') | (byte == b':') | (byte == 0x7f)) {
+            return;
+        }
         let known = Known::of(name.as_bytes());
         if value.iter().fold(false, |unfit, byte| unfit | matches!(byte, b'\r' | b'\n' | 0)) {
             let fit: Vec<u8> = value.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).collect();
@@ -319,21 +326,45 @@ impl Headers {
         self.append(name, value);
     }
 
+    /// Replaces all lines of the name that `line` has in `other` by that line, at the end.
+    pub fn set_from(&mut self, other: &Headers, line: &Line) {
+        let name = other.name(line);
+        self.remove_named(name, line.known);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes[line.start as usize..line.end as usize]);
+        let moved = |at: u32| at as usize - line.start as usize + start;
+        let value = moved(line.value_start)..moved(line.value_end);
+        self.push_known_line(start..moved(line.end), name.len(), value, line.known);
+    }
+
     /// Removes all lines of this name; says whether there were any.
     pub fn remove(&mut self, name: &str) -> bool {
-        let known = Known::of(name.as_bytes());
-        let before = self.lines.len();
+        self.remove_named(name.as_bytes(), Known::of(name.as_bytes()))
+    }
+
+    fn remove_named(&mut self, name: &[u8], known: Known) -> bool {
         let bytes = &self.bytes;
-        self.lines.retain(|line| {
+        let is_named = |line: &Line| {
             let start = line.start as usize;
-            line.known != known
-                || (known == Known::Other && !bytes[start..start + line.name_len as usize].eq_ignore_ascii_case(name.as_bytes()))
+            line.known == known
+                && (known != Known::Other
+                    || (line.name_len as usize == name.len() && bytes[start..start + name.len()].eq_ignore_ascii_case(name)))
+        };
+        // Mostly there is none, and a look is cheaper than going through with a list that may shrink.
+        let Some(first) = self.lines.iter().position(is_named) else { return false };
+        let mut at = 0;
+        self.lines.retain(|line| {
+            at += 1;
+            at <= first || !is_named(line)
         });
-        before != self.lines.len()
+        true
     }
 
     /// Removes all lines of a known name; says whether there were any.
     pub fn remove_known(&mut self, known: Known) -> bool {
+        if !self.lines.iter().any(|line| line.known == known) {
+            return false;
+        }
         let before = self.lines.len();
         self.lines.retain(|line| line.known != known);
         before != self.lines.len()
@@ -414,6 +445,8 @@ mod tests {
     fn a_value_cannot_split_the_message() {
         let mut headers = Headers::default();
         headers.append("X", b"a\r\nInjected: 1\0");
+        headers.append("Y: 1\r\nInjected", b"1");
+        headers.append("", b"1");
         let mut out = Vec::new();
         headers.write_to(&mut out, |_| true);
         assert_eq!(out, b"X: aInjected: 1\r\n");
