@@ -118,8 +118,7 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
         out.extend_from_slice(b"\r\nX-Kong-Request-Id: ");
         out.extend_from_slice(&request.id.0);
     }
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// The client's headers that the gateway's own are made of, the first of each.

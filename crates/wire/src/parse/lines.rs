@@ -4,18 +4,48 @@
 
 use std::ops::Range;
 
+use super::MANY_LINES;
+use crate::headers::{Headers, Known};
+
+/// Takes the header lines of a head whose first byte is that of `bytes`, from `at` up to the empty line. `judge` hears of each what
+/// its name is known as and where its value stands, then the line is indexed in `headers`.
+///
+/// Gives the length of the head; none when it is incomplete or has anything about it, be it for `judge`, that needs a closer look.
+#[inline]
+pub(super) fn read_lines(
+    bytes: &[u8],
+    mut at: usize,
+    headers: &mut Headers,
+    mut judge: impl FnMut(Known, Range<usize>) -> Option<()>,
+) -> Option<usize> {
+    while !bytes[at..].starts_with(b"\r\n") {
+        let line = split_line(&bytes[at..])?;
+        let name = &bytes[at..at + line.name_len];
+        let known = Known::of(name);
+        // Known names are valid ones.
+        if known == Known::Other && !is_valid_name(name) {
+            return None;
+        }
+        let value = at + line.value.start..at + line.value.end;
+        judge(known, value.clone())?;
+        headers.push_known_line(at..at + line.end + 2, line.name_len, value, known);
+        at += line.end + 2;
+    }
+    (headers.len() <= MANY_LINES).then_some(at + 2)
+}
+
 /// Where the parts of a header line stand, counted from the line's start. The line ends two bytes (CRLF) behind `end`.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) name_len: usize,
+struct Line {
+    name_len: usize,
     /// Without the blanks around it.
-    pub(super) value: Range<usize>,
-    pub(super) end: usize,
+    value: Range<usize>,
+    end: usize,
 }
 
 /// Takes the first line of `bytes` apart. Its value holds no control characters but tabs; its name is not judged.
 #[inline]
-pub(super) fn split_line(bytes: &[u8]) -> Option<Line> {
+fn split_line(bytes: &[u8]) -> Option<Line> {
     let name_len = find_colon(bytes)?;
     let end = find_control(bytes, name_len + 1)?;
     if bytes.get(end..end + 2)? != b"\r\n" {

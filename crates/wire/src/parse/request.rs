@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lines::{is_valid_name, split_line};
+use super::lines::{is_valid_name, read_lines};
 use super::{MANY_LINES, Parsed, content_length, limits, once, target, tokens};
 use crate::head::{Framing, Method, RequestHead, Version};
 use crate::headers::Known;
@@ -25,7 +25,7 @@ pub fn parse_request(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed, Ref
 
 /// Reads a complete head that is as nearly all heads are. None when there is anything about it that [`examine`] must judge.
 fn read(bytes: &[u8], head: &mut RequestHead) -> Option<usize> {
-    let mut at = memchr::memchr(b'\n', bytes)? + 1;
+    let at = memchr::memchr(b'\n', bytes)? + 1;
     let (line, version) = bytes[..at].split_last_chunk()?;
     head.version = match version {
         b" HTTP/1.1\r\n" => Version::Http11,
@@ -38,23 +38,8 @@ fn read(bytes: &[u8], head: &mut RequestHead) -> Option<usize> {
     }
     let slash_due = set_line(head, bytes, 0..method_end, method_end + 1..line.len()).ok()?;
     let mut judge = Judge::default();
-    while !bytes[at..].starts_with(b"\r\n") {
-        let line = split_line(&bytes[at..])?;
-        let name = &bytes[at..at + line.name_len];
-        let known = Known::of(name);
-        // Known names are valid ones.
-        if known == Known::Other && !is_valid_name(name) {
-            return None;
-        }
-        let value = at + line.value.start..at + line.value.end;
-        judge.accept(head, bytes, value.clone(), known).ok()?;
-        head.headers.push_known_line(at..at + line.end + 2, line.name_len, value, known);
-        at += line.end + 2;
-    }
-    let length = at + 2;
-    if head.headers.len() > MANY_LINES {
-        return None;
-    }
+    let version = head.version;
+    let length = read_lines(bytes, at, &mut head.headers, |known, value| judge.accept(version, bytes, value, known).ok())?;
     judge.finish(head, bytes).ok()?;
     head.headers.push_raw(&bytes[..length]);
     if slash_due {
@@ -111,12 +96,13 @@ struct Judge {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    expects_continue: bool,
 }
 
 impl Judge {
     /// Hears a line whose value stands in `text`.
     #[inline]
-    fn accept(&mut self, head: &mut RequestHead, text: &[u8], value: Range<usize>, known: Known) -> Result<(), Refusal> {
+    fn accept(&mut self, version: Version, text: &[u8], value: Range<usize>, known: Known) -> Result<(), Refusal> {
         match known {
             Known::Host => {
                 if std::mem::replace(&mut self.host, true) {
@@ -140,7 +126,7 @@ impl Judge {
             }
             Known::Upgrade => self.upgrade = true,
             Known::Expect => {
-                head.expects_continue = head.version >= Version::Http11 && text[value].eq_ignore_ascii_case(b"100-continue");
+                self.expects_continue = version >= Version::Http11 && text[value].eq_ignore_ascii_case(b"100-continue");
             }
             _ => {}
         }
@@ -151,6 +137,7 @@ impl Judge {
         if !self.host && head.version >= Version::Http11 {
             return Err(Refusal::bad("no Host header"));
         }
+        head.expects_continue = self.expects_continue;
         let length = match self.length {
             None => None,
             Some(value) => Some(content_length(&text[value]).ok_or(Refusal::bad("malformed Content-Length"))?),
@@ -236,7 +223,7 @@ fn examine_lines(text: &[u8], head: &mut RequestHead) -> Result<Parsed, Refusal>
         }
         let value = start + value.start..start + value.end;
         let known = Known::of(&content[..name_len]);
-        judge.accept(head, text, value.clone(), known)?;
+        judge.accept(head.version, text, value.clone(), known)?;
         head.headers.push_known_line(start..at, name_len, value, known);
     }
     Ok(Parsed::Partial)

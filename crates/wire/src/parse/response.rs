@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::lines::{is_valid_name, split_line};
+use super::lines::read_lines;
 use super::{FEW_LINES, MANY_LINES, Parsed, content_length, ends_in_crlf, once, tokens};
 use crate::head::{Framing, Method, ResponseHead};
 use crate::headers::Known;
@@ -48,7 +48,7 @@ fn read(bytes: &[u8], method: Method, head: &mut ResponseHead, persistence: &mut
         return None;
     }
     head.status = code.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-    let mut at = memchr::memchr(b'\n', bytes)? + 1;
+    let at = memchr::memchr(b'\n', bytes)? + 1;
     let line = bytes[..at].strip_suffix(b"\r\n")?;
     match line.get(12..)? {
         [] | [b' '] => {}
@@ -58,23 +58,7 @@ fn read(bytes: &[u8], method: Method, head: &mut ResponseHead, persistence: &mut
         _ => return None,
     }
     let mut judge = Judge::default();
-    while !bytes[at..].starts_with(b"\r\n") {
-        let line = split_line(&bytes[at..])?;
-        let name = &bytes[at..at + line.name_len];
-        let known = Known::of(name);
-        // Known names are valid ones.
-        if known == Known::Other && !is_valid_name(name) {
-            return None;
-        }
-        let value = at + line.value.start..at + line.value.end;
-        judge.accept(known, &bytes[value.clone()]).ok()?;
-        head.headers.push_known_line(at..at + line.end + 2, line.name_len, value, known);
-        at += line.end + 2;
-    }
-    let length = at + 2;
-    if head.headers.len() > MANY_LINES {
-        return None;
-    }
+    let length = read_lines(bytes, at, &mut head.headers, |known, value| judge.accept(known, &bytes[value]).ok())?;
     (head.framing, *persistence) = judge.finish(method, minor == 0, head.status).ok()?;
     head.headers.push_raw(&bytes[..length]);
     Some(length)
