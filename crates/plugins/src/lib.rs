@@ -7,8 +7,10 @@
 //! - [`auth`]: what all authenticating plugins share: identity headers, anonymous consumers, challenges
 //! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
 //! - [`body`]: request bodies of the three types that carry fields
+//! - [`deprecation`]: settings that are to go
 //! - [`log_fields`], [`severity`]: settings that log plugins share
 //! - [`lua_functions`]: the settings of pre-function and post-function
+//! - [`metric_fields`]: settings that plugins around figures share
 //! - [`number`]: numbers as header text
 //! - [`propagation`]: how traces go on, as tracing plugins are told
 //! - [`queue`]: what waits to be sent to log, metrics and trace servers
@@ -20,8 +22,10 @@ mod ai;
 mod arguments;
 mod auth;
 mod body;
+mod deprecation;
 mod log_fields;
 mod lua_functions;
+mod metric_fields;
 mod number;
 mod propagation;
 pub mod queue;

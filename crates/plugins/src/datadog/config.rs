@@ -1,9 +1,10 @@
 //! What users set.
 
-use portcullis_schema::{Check, Fields, Rule};
+use portcullis_schema::Fields;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::metric_fields::{consumer_identifier, needs_sample_rate};
 use crate::queue;
 
 #[derive(Debug, Deserialize, Fields)]
@@ -58,20 +59,8 @@ pub struct Metric {
     #[field(number().between(0, 1))]
     pub sample_rate: Option<f64>,
     /// What of a consumer the tag tells.
-    #[field(string().one_of(["consumer_id", "custom_id", "username"]))]
+    #[field(consumer_identifier())]
     pub consumer_identifier: Option<String>,
-}
-
-/// Counters and gauges tell how many of them are sent; statsd has the same rule.
-pub fn needs_sample_rate() -> Check {
-    Check::Conditional {
-        if_field: "stat_type",
-        if_match: vec![Rule::OneOf(vec!["counter".into(), "gauge".into()])],
-        then_field: "sample_rate",
-        then_match: Vec::new(),
-        then_required: true,
-        then_error: None,
-    }
 }
 
 fn defaults() -> Value {

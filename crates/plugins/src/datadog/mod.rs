@@ -4,7 +4,7 @@ mod config;
 
 use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Result};
 
-pub use config::{Config, needs_sample_rate};
+pub use config::Config;
 
 /// See the module's description.
 pub struct Datadog;

@@ -6,7 +6,7 @@ use portcullis_schema::{Field, Fields, Shorthand, build};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::queue::deprecated;
+use crate::deprecation::deprecated;
 use crate::{propagation, queue};
 
 #[derive(Debug, Deserialize, Fields)]
@@ -57,19 +57,18 @@ pub struct Config {
 
 fn batch_span_count() -> Field {
     let message = "opentelemetry: config.batch_span_count is deprecated, please use config.queue.max_batch_size instead";
-    deprecated(build::integer(), message.to_owned(), 200)
+    deprecated(build::integer(), message, 200)
 }
 
 fn batch_flush_delay() -> Field {
     let message = "opentelemetry: config.batch_flush_delay is deprecated, please use config.queue.max_coalescing_delay instead";
-    deprecated(build::integer(), message.to_owned(), 3)
+    deprecated(build::integer(), message, 3)
 }
 
 fn header_type() -> Field {
     let kinds = ["preserve", "ignore", "b3", "b3-single", "w3c", "jaeger", "ot", "aws", "gcp", "datadog"];
     let message = "opentelemetry: config.header_type is deprecated, please use config.propagation options instead";
-    let deprecation = json!({ "message": message, "removal_in_version": "4.0", "old_default": "preserve" });
-    build::string().default("preserve").one_of(kinds).shown("required", false).shown("deprecation", deprecation)
+    deprecated(build::string().default("preserve").one_of(kinds).shown("required", false), message, "preserve")
 }
 
 /// The endpoint from when there was only one. Unlike a moved field it is not told again.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
-use serde_json::json;
+
+use crate::deprecation::deprecated;
 
 #[derive(Clone, Debug, Deserialize, Fields)]
 pub struct Queue {
@@ -85,9 +86,4 @@ pub fn queue_size(plugin: &str) -> Field {
 pub fn flush_timeout(plugin: &str) -> Field {
     let message = format!("{plugin}: config.flush_timeout is deprecated, please use config.queue.max_coalescing_delay instead");
     deprecated(build::number(), message, 2)
-}
-
-/// A field that is to go, with the value that it had when nothing was given.
-pub fn deprecated(field: Field, message: String, old_default: i64) -> Field {
-    field.shown("deprecation", json!({ "message": message, "removal_in_version": "4.0", "old_default": old_default }))
 }

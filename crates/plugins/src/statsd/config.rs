@@ -4,7 +4,7 @@ use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::datadog::needs_sample_rate;
+use crate::metric_fields::{consumer_identifier, needs_sample_rate};
 use crate::queue;
 
 #[derive(Debug, Deserialize, Fields)]
@@ -132,10 +132,6 @@ pub enum TagStyle {
     Influxdb,
     Librato,
     Signalfx,
-}
-
-fn consumer_identifier() -> Field {
-    build::string().one_of(["consumer_id", "custom_id", "username"])
 }
 
 fn service_identifier() -> Field {

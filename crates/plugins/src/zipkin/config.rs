@@ -6,6 +6,7 @@ use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::deprecation::deprecated;
 use crate::{propagation, queue};
 
 #[derive(Debug, Deserialize, Fields)]
@@ -96,17 +97,13 @@ const RESERVED: [&str; 13] = [
 fn header_type() -> Field {
     let kinds = ["preserve", "ignore", "b3", "b3-single", "w3c", "jaeger", "ot", "aws", "datadog", "gcp"];
     let message = "zipkin: config.header_type is deprecated, please use config.propagation options instead";
-    build::string().required().default("preserve").one_of(kinds).shown("deprecation", deprecation(message, "preserve"))
+    deprecated(build::string().required().default("preserve").one_of(kinds), message, "preserve")
 }
 
 fn default_header_type() -> Field {
     let kinds = ["b3", "b3-single", "w3c", "jaeger", "ot", "aws", "datadog", "gcp"];
     let message = "zipkin: config.default_header_type is deprecated, please use config.propagation.default_format instead";
-    build::string().required().default("b3").one_of(kinds).shown("deprecation", deprecation(message, "b3"))
-}
-
-fn deprecation(message: &str, old_default: &str) -> Value {
-    json!({ "message": message, "removal_in_version": "4.0", "old_default": old_default })
+    deprecated(build::string().required().default("b3").one_of(kinds), message, "b3")
 }
 
 fn check_repeated(tags: &Value) -> Result<(), String> {
