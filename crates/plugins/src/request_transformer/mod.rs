@@ -16,6 +16,7 @@ use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::header_name;
 use query::Arguments;
 use template::Template;
 
@@ -47,7 +48,7 @@ pub struct Names {
     #[field(names(string()))]
     pub body: Vec<String>,
     /// Header names.
-    #[field(names(string().custom(check_removed)))]
+    #[field(names(string().custom(header_name::check_removed)))]
     pub headers: Vec<String>,
     /// Query arguments.
     #[field(names(string()))]
@@ -115,29 +116,15 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn is_header_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-fn check_removed(value: &Value) -> std::result::Result<(), String> {
-    // What stands behind a colon is ignored.
-    let name = text(value).split(':').next().unwrap_or_default();
-    if is_header_name(name) { Ok(()) } else { Err(format!("'{name}' is not a valid header")) }
-}
-
 fn check_header(value: &Value) -> std::result::Result<(), String> {
-    let (name, value) = text(value).split_once(':').unwrap_or_default();
-    if !is_header_name(name) {
-        return Err(format!("'{name}' is not a valid header"));
-    }
-    Template::parse(value).map(|_| ())
+    header_name::check_header(value)?;
+    Template::parse(text(value).split_once(':').unwrap_or_default().1).map(|_| ())
 }
 
 /// A renamed header gets a name that can be one.
 fn check_renamed(value: &Value) -> std::result::Result<(), String> {
     check_header(value)?;
-    let (_, name) = text(value).split_once(':').unwrap_or_default();
-    if is_header_name(name) { Ok(()) } else { Err(format!("'{name}' is not a valid header")) }
+    header_name::check_renamed(value)
 }
 
 fn check_pair(value: &Value) -> std::result::Result<(), String> {
