@@ -3,6 +3,8 @@
 use portcullis_schema::Fields;
 use serde::Deserialize;
 
+use super::signing::Algorithm;
+
 /// The default of lists that are there even when nothing was given.
 const NONE: [&str; 0] = [];
 
@@ -25,7 +27,7 @@ pub struct Config {
     pub enforce_headers: Option<Vec<String>>,
     /// The algorithms a signature may use.
     #[field(array(string().one_of(["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"])).default(["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"]))]
-    pub algorithms: Option<Vec<String>>,
+    pub algorithms: Option<Vec<Algorithm>>,
     /// The realm named in the challenge of a refusal.
     #[field(string().shown("required", false))]
     pub realm: Option<String>,

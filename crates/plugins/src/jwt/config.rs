@@ -3,6 +3,8 @@
 use portcullis_schema::Fields;
 use serde::Deserialize;
 
+use super::token::Claim;
+
 /// The default of lists that are there even when nothing was given.
 const NONE: [&str; 0] = [];
 
@@ -22,7 +24,7 @@ pub struct Config {
     pub secret_is_base64: bool,
     /// The registered claims that are checked.
     #[field(set(string().one_of(["exp", "nbf"])))]
-    pub claims_to_verify: Option<Vec<String>>,
+    pub claims_to_verify: Option<Vec<Claim>>,
     /// Id or username of the consumer that requests without valid credentials pass as. Without one they are refused.
     #[field(string())]
     pub anonymous: Option<String>,
