@@ -7,7 +7,7 @@
 //! - [`auth`]: what all authenticating plugins share: identity headers, anonymous consumers, challenges
 //! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
 //! - [`body`]: request bodies of the three types that carry fields
-//! - [`header_name`]: what transformers ask of the names of headers
+//! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`log_fields`], [`severity`]: settings that log plugins share
 //! - [`lua_functions`]: the settings of pre-function and post-function
 //! - [`number`]: numbers as header text
@@ -24,6 +24,7 @@ mod arguments;
 mod auth;
 mod body;
 mod header_name;
+mod json_fields;
 mod log_fields;
 mod lua_functions;
 mod number;

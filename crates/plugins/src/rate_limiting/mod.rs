@@ -9,7 +9,7 @@
 
 mod config;
 mod counters;
-mod window;
+pub(crate) mod window;
 
 use std::sync::Arc;
 

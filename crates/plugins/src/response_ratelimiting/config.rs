@@ -16,10 +16,10 @@ pub struct Config {
     /// What is counted: a consumer's responses, a credential's, or an address's. Where that is not known the client's address
     /// counts.
     #[field(string().default("consumer").one_of(["consumer", "credential", "ip"]))]
-    pub limit_by: Option<String>,
+    pub limit_by: Option<LimitBy>,
     /// Where counts are kept: on each node, in the database, or in Redis.
     #[field(string().default("local").one_of(["local", "cluster", "redis"]))]
-    pub policy: Option<String>,
+    pub policy: Option<Policy>,
     /// Whether requests pass when counts cannot be reached.
     #[field(boolean().required().default(true))]
     pub fault_tolerant: bool,
@@ -37,7 +37,7 @@ pub struct Config {
     pub limits: BTreeMap<String, Limit>,
 }
 
-/// The limits, each under a name that the upstream uses.
+/// What each period takes of one limit.
 #[derive(Debug, Deserialize, Fields)]
 pub struct Limit {
     /// What a second takes.
@@ -58,6 +58,31 @@ pub struct Limit {
     /// What a year takes.
     #[field(number().gt(0.0))]
     pub year: Option<f64>,
+}
+
+impl Limit {
+    /// From the shortest period to the longest.
+    pub fn periods(&self) -> [Option<f64>; PERIODS.len()] {
+        [self.second, self.minute, self.hour, self.day, self.month, self.year]
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitBy {
+    #[default]
+    Consumer,
+    Credential,
+    Ip,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    #[default]
+    Local,
+    Cluster,
+    Redis,
 }
 
 /// A limit names at least one period.

@@ -4,6 +4,7 @@ use serde_json::{Map, Number, Value};
 
 use super::config::{Config, JsonType};
 use super::pairs;
+use crate::json_fields::{append, is_missing};
 
 /// What is done to a JSON body.
 pub struct Changes {
@@ -50,15 +51,12 @@ impl Changes {
             }
         }
         for (name, value) in &self.append {
-            append(&mut fields, name, value.clone());
+            if let Some(value) = value.clone() {
+                append(&mut fields, name, value);
+            }
         }
         serde_json::to_vec(&fields).ok()
     }
-}
-
-/// To Kong false is as good as not there.
-fn is_missing(fields: &Map<String, Value>, name: &str) -> bool {
-    matches!(fields.get(name), None | Some(Value::Bool(false)))
 }
 
 /// A value that could not be given its type takes the field away.
@@ -66,17 +64,6 @@ fn put(fields: &mut Map<String, Value>, name: &str, value: Option<Value>) {
     match value {
         Some(value) => _ = fields.insert(name.to_owned(), value),
         None => _ = fields.remove(name),
-    }
-}
-
-/// Text becomes a list with the value behind it, a list gets longer, anything else makes way for a list of its own.
-fn append(fields: &mut Map<String, Value>, name: &str, value: Option<Value>) {
-    let Some(value) = value else { return };
-    match fields.get_mut(name) {
-        Some(Value::Array(list)) => list.push(value),
-        Some(text @ Value::String(_)) => *text = Value::Array(vec![text.take(), value]),
-        Some(Value::Object(inner)) => _ = inner.insert("1".to_owned(), value),
-        _ => _ = fields.insert(name.to_owned(), Value::Array(vec![value])),
     }
 }
 
