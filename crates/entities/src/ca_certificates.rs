@@ -39,6 +39,7 @@ impl Entity for CaCertificate {
     fn schema() -> Schema {
         let digest = Transform {
             inputs: &["cert"],
+            needs: &[],
             apply: |record| {
                 let digest = record.get("cert").and_then(Value::as_str).and_then(pem::certificate).map(|facts| facts.digest);
                 record.insert("cert_digest".to_owned(), digest.map_or(Value::Null, Value::from));

@@ -42,7 +42,7 @@ impl Entity for Target {
     const ENDPOINT_KEY: Option<&'static str> = Some("target");
 
     fn schema() -> Schema {
-        let normalize = Transform { inputs: &["target"], apply: normalize_target };
+        let normalize = Transform { inputs: &["target"], needs: &[], apply: normalize_target };
         Schema { cache_key: &["upstream", "target"], transforms: vec![normalize], ..Self::base() }
     }
 }

@@ -159,6 +159,15 @@ impl People {
         self.credentials.push((entity, Arc::new(credential)));
         self
     }
+
+    /// As [`People::key`], with the other fields of the row.
+    pub fn credential(self, entity: &'static str, key: &str, consumer: Uuid, fields: Value) -> Self {
+        let mut people = self.key(entity, key, consumer);
+        if let (Some((_, credential)), Value::Object(fields)) = (people.credentials.last_mut(), fields) {
+            *credential = Arc::new(Credential { fields: Some(Box::new(fields)), ..(**credential).clone() });
+        }
+        people
+    }
 }
 
 impl Directory for People {
@@ -221,6 +230,13 @@ pub fn configured(entry: &Entry, config: Value) -> Result<Value, ApiError> {
     let input = Record::from_iter([("name".to_owned(), entry.name.into()), ("config".to_owned(), config)]);
     let mut record = catalog.prepare(&PluginEntity::schema(), input, Op::Insert, None, ARRIVAL as f64)?;
     Ok(record.remove("config").unwrap_or_default())
+}
+
+/// The row that a table of the plugin's own makes of what a user gave. Errors as the Admin API would.
+pub fn row(entry: &Entry, entity: &str, input: Value) -> Result<Record, ApiError> {
+    let schema = (entry.entities)().into_iter().find(|schema| schema.name == entity).unwrap();
+    let input = input.as_object().cloned().unwrap_or_default();
+    Catalog::default().prepare(&schema, input, Op::Insert, None, ARRIVAL as f64)
 }
 
 /// A plugin made of what a user gave, as a global instance in an environment of its own.

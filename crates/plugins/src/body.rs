@@ -33,13 +33,14 @@ pub struct Part<'a> {
 
 /// The types a body may have, by the start of its Content-Type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
+pub enum Type {
     Form,
     Json,
     Multipart,
 }
 
-fn type_of(content_type: &[u8]) -> Option<Type> {
+/// The kind of body a Content-Type announces, where it is one with fields.
+pub fn type_of(content_type: &[u8]) -> Option<Type> {
     let starts = |prefix: &str| content_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
     let types =
         [("application/x-www-form-urlencoded", Type::Form), ("application/json", Type::Json), ("multipart/form-data", Type::Multipart)];
@@ -63,7 +64,7 @@ impl<'a> Body<'a> {
             Type::Form => Some(Body::Form(bytes)),
             Type::Json => serde_json::from_slice(bytes).ok().map(Body::Json),
             Type::Multipart => {
-                let delimiter = [b"--", boundary(content_type)?].concat();
+                let delimiter = delimiter(content_type)?;
                 let parts = parts(bytes, &delimiter)?;
                 Some(Body::Multipart { delimiter, parts })
             }
@@ -103,15 +104,7 @@ impl<'a> Body<'a> {
                 if !parts.iter().any(named) {
                     return None;
                 }
-                let mut out = Vec::new();
-                for part in parts.iter().filter(|part| !named(part)) {
-                    for piece in [delimiter, b"\r\n".as_slice(), part.raw, b"\r\n"] {
-                        out.extend_from_slice(piece);
-                    }
-                }
-                out.extend_from_slice(delimiter);
-                out.extend_from_slice(b"--\r\n");
-                Some(out)
+                Some(write_parts(delimiter, parts.iter().filter(|part| !named(part)).map(|part| part.raw)))
             }
         }
     }
@@ -154,6 +147,24 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A multipart body of these parts.
+pub fn write_parts<'a>(delimiter: &[u8], parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for raw in parts {
+        for piece in [delimiter, b"\r\n".as_slice(), raw, b"\r\n"] {
+            out.extend_from_slice(piece);
+        }
+    }
+    out.extend_from_slice(delimiter);
+    out.extend_from_slice(b"--\r\n");
+    out
+}
+
+/// What stands before each part of a multipart body of this type.
+pub fn delimiter(content_type: &[u8]) -> Option<Vec<u8>> {
+    Some([b"--", boundary(content_type)?].concat())
+}
+
 fn boundary(content_type: &[u8]) -> Option<&[u8]> {
     let parameters = content_type.split(|byte| *byte == b';').skip(1).map(<[u8]>::trim_ascii);
     let value =
@@ -183,7 +194,8 @@ fn trim_line_end(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).unwrap_or(bytes)
 }
 
-fn part(raw: &[u8]) -> Part<'_> {
+/// Takes one part of a multipart body apart.
+pub fn part(raw: &[u8]) -> Part<'_> {
     let ends = [b"\r\n\r\n".as_slice(), b"\n\n"].into_iter().filter_map(|blank| Some((find_bytes(raw, blank)?, blank.len())));
     let (head, value) = match ends.min() {
         Some((at, length)) => (&raw[..at], &raw[at + length..]),

@@ -70,6 +70,8 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
     let referenced = |names: &[&str]| names.iter().any(|name| at(record, name).is_some_and(is_reference));
     let wrong = |names: &[&str]| names.iter().any(|name| so_far.at(name).is_some());
     match check {
+        // Of a record that is missing as a whole this has been said already.
+        Check::AtLeastOneOf(names) if names.iter().all(|name| in_missing_record(record, name)) => Ok(()),
         Check::AtLeastOneOf(names) if filled(names) == 0 => {
             entity(format!("{when_updating}at least one of these fields must be non-empty: {}", quoted(names)))
         }
@@ -138,6 +140,11 @@ pub(crate) fn at<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
         value = value.as_object()?.get(segment)?;
     }
     Some(value)
+}
+
+/// Whether the outermost record of a dotted path is null.
+fn in_missing_record(record: &Record, path: &str) -> bool {
+    path.split_once('.').is_some_and(|(outer, _)| record.get(outer).is_some_and(Value::is_null))
 }
 
 /// Neither null nor empty.

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use crate::check::at;
 use crate::fill::{Moment, fill_record};
 use crate::validate::{check_record, check_value, is_uuid, same};
-use crate::{ApiError, Catalog, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Violations, lua};
+use crate::violation::ENTITY;
+use crate::{ApiError, Catalog, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Transform, Violations, lua};
 
 /// How a record is to be prepared.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,7 @@ impl Catalog {
         }
         let touched: Vec<String> = input.keys().cloned().collect();
         let mut violations = Violations::default();
+        let unmet: Vec<String> = schema.transforms.iter().filter_map(|transform| unmet_needs(transform, &input, existing)).collect();
         let mut hidden = Record::new();
         let mut record = match existing {
             Some(existing) => {
@@ -82,6 +85,7 @@ impl Catalog {
         if let Err(found) = check_record(&fields, &checks, &record, given.op) {
             violations.0.extend(found.0);
         }
+        unmet.into_iter().for_each(|complaint| violations.add(ENTITY, complaint.into()));
         if let Err((field, complaint)) = kind {
             violations.0.entry(field).or_insert(Value::String(complaint));
         }
@@ -237,10 +241,26 @@ fn show_moved(fields: &[(Cow<'static, str>, Field)], shorthands: &[Shorthand], r
     }
     for shorthand in shorthands {
         if let Some(path) = shorthand.moved_to() {
-            let value = crate::check::at(record, &path.join(".")).cloned().unwrap_or(Value::Null);
+            let value = at(record, &path.join(".")).cloned().unwrap_or(Value::Null);
             record.insert(shorthand.name.to_owned(), value);
         }
     }
+}
+
+/// A transformation gets its inputs and what it needs together: neither one without the other, and no new need for old
+/// inputs. Answers the complaint if it doesn't.
+fn unmet_needs(transform: &Transform, input: &Record, existing: Option<&Record>) -> Option<String> {
+    let of = |record: &Record, path: &str| at(record, path).filter(|value| !value.is_null() && *value != "").cloned();
+    let kept = |path: &str| existing.and_then(|existing| of(existing, path));
+    let some_given = transform.inputs.iter().any(|name| of(input, name).is_some());
+    let all_given = transform.inputs.iter().all(|name| of(input, name).is_some());
+    let all_there = transform.needs.iter().all(|path| of(input, path).or_else(|| kept(path)).is_some());
+    let changed = existing.is_some() && transform.needs.iter().any(|path| of(input, path).is_some_and(|new| Some(new) != kept(path)));
+    if (all_given || !changed) && (all_there || !some_given) {
+        return None;
+    }
+    let names: Vec<String> = transform.inputs.iter().chain(transform.needs).map(|name| format!("'{name}'")).collect();
+    Some(format!("all or none of these fields must be set: {}", names.join(", ")))
 }
 
 /// A row keeps its id: to Kong, changing it means changing another row, which isn't there.

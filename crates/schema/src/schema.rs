@@ -33,6 +33,8 @@ pub struct Shorthand {
 pub struct Transform {
     /// Runs only when one of these fields was given in this write. Empty: on every write.
     pub inputs: &'static [&'static str],
+    /// Dotted paths of what it reads beside its inputs: has to be there with them, and changes only together with them.
+    pub needs: &'static [&'static str],
     pub apply: fn(&mut Record) -> Result<(), Violations>,
 }
 

@@ -92,6 +92,8 @@ fn check_kind(kind: &Kind, value: &Value, op: Op) -> Result<(), Complaint> {
         (Kind::Record(record), Value::Object(fields)) => {
             check_record(&record.fields, &record.checks, fields, op).map_err(|violations| Value::Object(violations.0))
         }
+        // A list is a record whose fields are numbers, none of which is known.
+        (Kind::Record(_), Value::Array(list)) if !list.is_empty() => Err(list.iter().map(|_| Value::from("unknown field")).collect()),
         (Kind::Foreign { .. }, _) => check_foreign(value),
         (kind, _) => Err(format!("expected {}", kind_with_article(kind)).into()),
     }

@@ -59,6 +59,7 @@ fn widgets() -> Schema {
         }],
         transforms: vec![Transform {
             inputs: &["name"],
+            needs: &[],
             apply: |record| {
                 let digest = format!("<{}>", record["name"].as_str().unwrap_or_default());
                 record.insert("digest".to_owned(), digest.into());
@@ -233,6 +234,29 @@ fn transformations_run_on_what_was_given_only() {
     stored.insert("digest".to_owned(), "kept".into());
     assert_eq!(update(&stored, json!({ "size": 2 })).unwrap()["digest"], "kept");
     assert_eq!(update(&stored, json!({ "name": "y" })).unwrap()["digest"], "<y>");
+}
+
+#[test]
+fn a_transformation_and_what_it_needs_come_together() {
+    let seal = Transform { inputs: &["name"], needs: &["owner.id"], apply: |_| Ok(()) };
+    let fields = vec![("name", string()), ("note", string()), ("owner", foreign("people"))];
+    let schema = Schema { transforms: vec![seal], ..Schema::new("letters", fields) };
+    let run = |op, input: Value, existing: Option<&Record>| complaints(catalog().prepare(&schema, record_from(input), op, existing, 1.0));
+    let (one, other) = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002");
+    let refused = json!({ "@entity": ["all or none of these fields must be set: 'name', 'owner.id'"] });
+
+    assert_eq!(run(Op::Insert, json!({ "name": "n" }), None), refused);
+    let kept = record_from(json!({ "name": "n", "note": null, "owner": { "id": one } }));
+    assert_eq!(run(Op::Update, json!({ "owner": { "id": other } }), Some(&kept)), refused);
+    for input in [
+        json!({ "note": "x" }),
+        json!({ "name": "m" }),
+        json!({ "owner": { "id": one } }),
+        json!({ "name": "m", "owner": { "id": other } }),
+    ] {
+        let prepared = catalog().prepare(&schema, record_from(input.clone()), Op::Update, Some(&kept), 1.0);
+        assert!(prepared.is_ok(), "{input}");
+    }
 }
 
 #[test]

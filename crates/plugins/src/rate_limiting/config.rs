@@ -1,10 +1,12 @@
 //! What users set, and which settings go together.
 
-use portcullis_schema::{Check, Fields, Record, Rule, Shorthand, build};
+use portcullis_schema::build::{integer, string, uuid};
+use portcullis_schema::{Check, Fields, Record, Rule, Schema, Shorthand};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::window::PERIODS;
+use crate::redis::{self, Redis};
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -80,38 +82,6 @@ pub enum Policy {
     Redis,
 }
 
-/// Where Redis is and how it is spoken to.
-#[derive(Debug, Deserialize, Fields)]
-pub struct Redis {
-    /// Host name or address.
-    #[field(host())]
-    pub host: Option<String>,
-    /// The port at the host.
-    #[field(port().default(6379))]
-    pub port: Option<u16>,
-    /// Milliseconds to wait for the server.
-    #[field(timeout().default(2000))]
-    pub timeout: Option<u64>,
-    /// The user to log in as.
-    #[field(string().referenceable())]
-    pub username: Option<String>,
-    /// The password to log in with.
-    #[field(string().referenceable().encrypted().len_min(0))]
-    pub password: Option<String>,
-    /// The number of the database.
-    #[field(integer().default(0))]
-    pub database: Option<i64>,
-    /// Whether the connection is TLS.
-    #[field(boolean().default(false).shown("required", false))]
-    pub ssl: Option<bool>,
-    /// Whether the server's certificate is checked.
-    #[field(boolean().default(false).shown("required", false))]
-    pub ssl_verify: Option<bool>,
-    /// The server name of the TLS handshake.
-    #[field(sni().shown("required", false))]
-    pub server_name: Option<String>,
-}
-
 impl Config {
     /// The limits, from the shortest window to the longest.
     pub fn limits(&self) -> [Option<f64>; PERIODS.len()] {
@@ -122,23 +92,21 @@ impl Config {
 const NAMES: [&str; PERIODS.len()] = ["second", "minute", "hour", "day", "month", "year"];
 
 pub fn checks() -> Vec<Check> {
-    let when = |if_field, value: &str, then_field| Check::Conditional {
-        if_field,
+    let when = |value: &str, then_field| Check::Conditional {
+        if_field: "config.limit_by",
         if_match: vec![Rule::Eq(value.into())],
         then_field,
         then_match: Vec::new(),
         then_required: true,
         then_error: None,
     };
-    vec![
+    let mut checks = vec![
         Check::Hidden { fields: vec!["config"], check: check_order_and_sync },
         Check::AtLeastOneOf(vec!["config.second", "config.minute", "config.hour", "config.day", "config.month", "config.year"]),
-        when("config.policy", "redis", "config.redis.host"),
-        when("config.policy", "redis", "config.redis.port"),
-        when("config.policy", "redis", "config.redis.timeout"),
-        when("config.limit_by", "header", "config.header_name"),
-        when("config.limit_by", "path", "config.path"),
-    ]
+    ];
+    checks.extend(redis::checks());
+    checks.extend([when("header", "config.header_name"), when("path", "config.path")]);
+    checks
 }
 
 /// A longer window takes no fewer requests than a shorter one; counts are exchanged in batches only with Redis.
@@ -165,26 +133,18 @@ fn check_order_and_sync(record: &Record) -> Result<(), Vec<(String, Value)>> {
 
 /// The flat spellings of Redis settings from before there was a record of them.
 pub fn shorthands() -> Vec<Shorthand> {
-    use build::{boolean, integer, string};
-    macro_rules! moved {
-        ($($name:literal = $new:literal: $field:expr),* $(,)?) => {
-            vec![$(Shorthand::moved(
-                $name,
-                $field,
-                &["redis", $new],
-                concat!("rate-limiting: config.", $name, " is deprecated, please use config.redis.", $new, " instead"),
-            )),*]
-        };
-    }
-    moved![
-        "redis_host" = "host": string(),
-        "redis_port" = "port": integer(),
-        "redis_password" = "password": string().len_min(0),
-        "redis_username" = "username": string(),
-        "redis_ssl" = "ssl": boolean(),
-        "redis_ssl_verify" = "ssl_verify": boolean(),
-        "redis_server_name" = "server_name": string(),
-        "redis_timeout" = "timeout": integer(),
-        "redis_database" = "database": integer(),
-    ]
+    redis::flat_spellings!("rate-limiting")
+}
+
+/// Counts kept in the database, for the policy `cluster`. Rows have no id: the fields but `value` name one together.
+pub fn metrics() -> Schema {
+    let fields = vec![
+        ("identifier", string().required().len_min(0)),
+        ("period", string().required()),
+        ("period_date", integer().required().timestamp()),
+        ("service_id", uuid().required()),
+        ("route_id", uuid().required()),
+        ("value", integer().required()),
+    ];
+    Schema { workspaceable: false, admin_api: false, exported: false, ttl: true, ..Schema::new("ratelimiting_metrics", fields) }
 }

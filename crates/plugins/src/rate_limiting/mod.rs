@@ -9,12 +9,12 @@
 
 mod config;
 mod counters;
-mod window;
+pub(crate) mod window;
 
 use std::sync::Arc;
 
 use portcullis_plugin::{Answer, Env, Error, Handler, Headers, Instance, Phases, Plugin, Request, Result, Scopes, Step};
-use portcullis_schema::{Check, Shorthand, address};
+use portcullis_schema::{Check, Schema, Shorthand, address};
 use portcullis_wire::headers::Name;
 
 use crate::number::{self, Digits};
@@ -83,6 +83,10 @@ impl Plugin for RateLimiting {
             error_code,
             error_message: config.error_message.unwrap_or_else(|| "API rate limit exceeded".to_owned()),
         })
+    }
+
+    fn entities() -> Vec<Schema> {
+        vec![config::metrics()]
     }
 
     fn checks() -> Vec<Check> {

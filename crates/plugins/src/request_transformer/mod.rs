@@ -1,10 +1,9 @@
-//! request-transformer: changes a request's method, path, headers and query arguments on its way upstream.
+//! request-transformer: changes a request's method, path, headers, body and query arguments on its way upstream.
 //!
-//! Kinds are changed in the order uri, method, headers, query; within a kind remove, rename, replace, add, append. Values may
+//! Kinds are changed in the order uri, method, headers, body, query; within a kind remove, rename, replace, add, append. Values may
 //! hold templates ([`template`]), which see the request as it was before this plugin changed anything.
-//!
-//! Body operations are not there yet: an instance that asks for them is refused when it is made.
 
+mod body;
 mod query;
 mod template;
 
@@ -16,6 +15,8 @@ use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::body::may_have_fields;
+use crate::header_name;
 use query::Arguments;
 use template::Template;
 
@@ -47,7 +48,7 @@ pub struct Names {
     #[field(names(string()))]
     pub body: Vec<String>,
     /// Header names.
-    #[field(names(string().custom(check_removed)))]
+    #[field(names(string().custom(header_name::check_removed)))]
     pub headers: Vec<String>,
     /// Query arguments.
     #[field(names(string()))]
@@ -115,29 +116,15 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn is_header_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-fn check_removed(value: &Value) -> std::result::Result<(), String> {
-    // What stands behind a colon is ignored.
-    let name = text(value).split(':').next().unwrap_or_default();
-    if is_header_name(name) { Ok(()) } else { Err(format!("'{name}' is not a valid header")) }
-}
-
 fn check_header(value: &Value) -> std::result::Result<(), String> {
-    let (name, value) = text(value).split_once(':').unwrap_or_default();
-    if !is_header_name(name) {
-        return Err(format!("'{name}' is not a valid header"));
-    }
-    Template::parse(value).map(|_| ())
+    header_name::check_header(value)?;
+    Template::parse(text(value).split_once(':').unwrap_or_default().1).map(|_| ())
 }
 
 /// A renamed header gets a name that can be one.
 fn check_renamed(value: &Value) -> std::result::Result<(), String> {
     check_header(value)?;
-    let (_, name) = text(value).split_once(':').unwrap_or_default();
-    if is_header_name(name) { Ok(()) } else { Err(format!("'{name}' is not a valid header")) }
+    header_name::check_renamed(value)
 }
 
 fn check_pair(value: &Value) -> std::result::Result<(), String> {
@@ -201,6 +188,7 @@ pub struct RequestTransformer {
     method: Option<Box<str>>,
     uri: Option<Template>,
     headers: Operations,
+    body: Operations,
     query: Operations,
 }
 
@@ -231,27 +219,28 @@ impl Plugin for RequestTransformer {
 
     fn new(config: Config, _instance: &Instance, _env: &Env) -> Result<Self> {
         let Config { http_method, remove, rename, replace, add, append } = config;
-        let bodies = [&remove.body, &rename.body, &replace.body, &add.body, &append.body];
-        if bodies.iter().any(|list| !list.is_empty()) {
-            return Err("request-transformer: body operations are not available in this version".into());
-        }
         Ok(Self {
             method: http_method.map(Into::into),
             uri: replace.uri.as_deref().map(Template::parse).transpose().map_err(Error::from)?,
             headers: Operations::new(&remove.headers, &rename.headers, &replace.headers, &add.headers, &append.headers)?,
+            body: Operations::new(&remove.body, &rename.body, &replace.body, &add.body, &append.body)?,
             query: Operations::new(&remove.querystring, &rename.querystring, &replace.querystring, &add.querystring, &append.querystring)?,
         })
     }
 }
 
 impl Handler for RequestTransformer {
-    fn body_limit(&self, _request: &Request) -> Option<u64> {
+    fn body_limit(&self, request: &Request) -> Option<u64> {
+        if !self.body.is_empty() && may_have_fields(request) {
+            return Some(body::MAX_BODY);
+        }
         // A form body joins the query when the new method is one that has no body.
         matches!(self.method.as_deref(), Some("GET" | "HEAD" | "TRACE")).then_some(1 << 20)
     }
 
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
         let headers = (!self.headers.is_empty()).then(|| self.headers.values(request));
+        let body = (!self.body.is_empty()).then(|| self.body.values(request));
         let query = (!self.query.is_empty()).then(|| self.query.values(request));
         if let Some(uri) = &self.uri {
             request.upstream.path = escaped(&uri.render(request));
@@ -265,6 +254,11 @@ impl Handler for RequestTransformer {
         }
         if let Some(values) = headers {
             self.change_headers(request, &values);
+        }
+        if let Some(values) = body
+            && let Some(changed) = body::changed(&self.body, &values, request)
+        {
+            request.upstream.body = Some(changed);
         }
         if let Some(values) = query {
             self.change_query(request, &values);
@@ -308,11 +302,7 @@ impl RequestTransformer {
 
     fn change_query(&self, request: &mut Request, values: &Values) {
         let mut arguments = Arguments::read(request.upstream.query.as_deref().unwrap_or_default());
-        self.query.remove.iter().for_each(|name| arguments.remove(name));
-        values.rename.iter().for_each(|(old, new)| arguments.rename(old, new));
-        values.replace.iter().for_each(|(name, value)| arguments.replace(name, value));
-        values.add.iter().for_each(|(name, value)| arguments.add(name, value));
-        values.append.iter().for_each(|(name, value)| arguments.append(name, value));
+        arguments.change(&self.query, values);
         request.upstream.query = arguments.write();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::{Operations, Values};
 use crate::arguments;
 
 /// The values of each argument, in order; none for an argument without `=`.
@@ -17,27 +18,36 @@ impl Arguments {
         Self(read)
     }
 
-    pub fn remove(&mut self, name: &str) {
+    /// Everything that is to be done, in order.
+    pub fn change(&mut self, operations: &Operations, values: &Values) {
+        operations.remove.iter().for_each(|name| self.remove(name));
+        values.rename.iter().for_each(|(old, new)| self.rename(old, new));
+        values.replace.iter().for_each(|(name, value)| self.replace(name, value));
+        values.add.iter().for_each(|(name, value)| self.add(name, value));
+        values.append.iter().for_each(|(name, value)| self.append(name, value));
+    }
+
+    fn remove(&mut self, name: &str) {
         self.0.remove(name.as_bytes());
     }
 
-    pub fn rename(&mut self, old: &str, new: &str) {
+    fn rename(&mut self, old: &str, new: &str) {
         if let Some(values) = self.0.remove(old.as_bytes()) {
             self.0.insert(new.as_bytes().to_vec(), values);
         }
     }
 
-    pub fn replace(&mut self, name: &str, value: &str) {
+    fn replace(&mut self, name: &str, value: &str) {
         if let Some(values) = self.0.get_mut(name.as_bytes()) {
             *values = vec![Some(value.as_bytes().to_vec())];
         }
     }
 
-    pub fn add(&mut self, name: &str, value: &str) {
+    fn add(&mut self, name: &str, value: &str) {
         self.0.entry(name.as_bytes().to_vec()).or_insert_with(|| vec![Some(value.as_bytes().to_vec())]);
     }
 
-    pub fn append(&mut self, name: &str, value: &str) {
+    fn append(&mut self, name: &str, value: &str) {
         self.0.entry(name.as_bytes().to_vec()).or_default().push(Some(value.as_bytes().to_vec()));
     }
 

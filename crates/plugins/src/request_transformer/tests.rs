@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
 //! Behaviour of the plugin.
 
-use portcullis_plugin::testing::{TestRequest, answer, env, plugin, texts, try_plugin};
-use portcullis_plugin::{Handler, Instance};
-use serde_json::json;
+use portcullis_plugin::Handler;
+use portcullis_plugin::testing::{TestRequest, answer, plugin, texts};
+use serde_json::{Value, json};
 
 use super::RequestTransformer;
 use super::template::Template;
@@ -60,10 +60,74 @@ fn what_is_no_template_is_refused() {
     assert!(Template::parse("$(headers[\"x-y\"] or \"a or b\")").is_ok());
 }
 
+/// The body that goes upstream when this one comes.
+fn body(config: Value, content_type: &str, text: &str) -> String {
+    let plugin: RequestTransformer = plugin(config);
+    let mut request = TestRequest::new("POST", "/").body(content_type, text).build();
+    assert!(answer(plugin.access(&mut request)).is_none());
+    String::from_utf8(request.upstream.body.or(request.body).unwrap()).unwrap()
+}
+
+fn json_body(config: Value, text: &str) -> Value {
+    serde_json::from_str(&body(config, "application/json; charset=utf-8", text)).unwrap()
+}
+
 #[test]
-fn body_operations_are_refused_rather_than_forgotten() {
-    let config = json!({ "add": { "body": ["a:1"] } });
-    assert!(try_plugin::<RequestTransformer>(config, &Instance::default(), &env()).is_err());
+fn the_top_level_of_a_json_body_is_changed() {
+    let config = || {
+        json!({
+            "remove": { "body": ["gone", "absent"] }, "rename": { "body": ["old:new", "same:same", "left:right"] },
+            "replace": { "body": ["rep:replaced", "nothere:never"] }, "add": { "body": ["add:$(headers.host)", "kept:no", "with:co:lon"] },
+            "append": { "body": ["app:more", "app2:only", "app2:again"] },
+        })
+    };
+    let text = r#"{"gone":1,"old":{"a":[1,null]},"same":"s","left":"l","right":"r","rep":1,"kept":"k","app":"first","z":{"gone":1}}"#;
+    assert_eq!(
+        json_body(config(), text),
+        json!({ "new": { "a": [1, null] }, "same": "s", "right": "l", "rep": "replaced", "kept": "k", "app": ["first", "more"],
+            "app2": ["only", "again"], "add": "gateway.test", "with": "co:lon", "z": { "gone": 1 } })
+    );
+    assert_eq!(
+        json_body(config(), r#"{"app":7,"kept":false,"rep":false,"old":null}"#),
+        json!({ "app": ["more"], "app2": ["only", "again"], "kept": "no", "rep": false, "new": null, "add": "gateway.test",
+            "with": "co:lon" })
+    );
+}
+
+#[test]
+fn a_body_nothing_is_done_to_keeps_its_spelling() {
+    let config = || json!({ "replace": { "body": ["num:5"] } });
+    for text in [r#"{"num": false}"#, "[1, 2]", "not json", ""] {
+        assert_eq!(body(config(), "application/json", text), text);
+    }
+    assert_eq!(body(json!({ "remove": { "body": ["num"] } }), "text/plain", r#"{"num": 1}"#), r#"{"num": 1}"#);
+}
+
+#[test]
+fn fields_are_added_to_an_empty_json_body() {
+    assert_eq!(body(json!({ "add": { "body": ["fresh:value"] } }), "application/json", ""), r#"{"fresh":"value"}"#);
+}
+
+#[test]
+fn the_fields_of_a_form_are_changed() {
+    let config = json!({
+        "remove": { "body": ["gone"] }, "rename": { "body": ["old:new"] }, "replace": { "body": ["rep:r"] },
+        "add": { "body": ["add:a b"] }, "append": { "body": ["app:2"] },
+    });
+    let form = body(config, "application/x-www-form-urlencoded", "gone=1&old=o&rep=x&app=1&kept");
+    assert_eq!(form, "add=a%20b&app=1&app=2&kept&new=o&rep=r");
+}
+
+#[test]
+fn the_parts_of_a_multipart_form_are_changed() {
+    let part = |name: &str, value: &str| format!("--XyZ\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let config = json!({
+        "remove": { "body": ["gone"] }, "rename": { "body": ["old:new"] }, "replace": { "body": ["a:replaced"] },
+        "add": { "body": ["b:added", "a:not-added"] },
+    });
+    let given = format!("{}{}{}{}--XyZ--\r\n", part("gone", "1"), part("left", "here"), part("old", "value"), part("a", "x"));
+    let want = format!("{}{}{}{}--XyZ--\r\n", part("left", "here"), part("new", "value"), part("a", "replaced"), part("b", "added"));
+    assert_eq!(body(config, "multipart/form-data; boundary=XyZ", &given), want);
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! response-ratelimiting: limits what clients use up, as the upstream counts it in a response header.
+//!
+//! - [`config`]: settings and which of them go together
+//! - [`counters`]: the counts of this process
+//!
+//! What is left is looked up when a request comes, told when its response comes, and counted when the exchange is over. A response
+//! that uses up what is not there is withheld, and costs nothing.
+
+mod config;
+mod counters;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use portcullis_plugin::{
+    Answer, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Scopes, Step,
+};
+use portcullis_schema::{Check, Shorthand};
+
+use crate::rate_limiting::window::Window;
+use crate::{number, redis};
+use config::{Config, LimitBy, PERIODS, Policy};
+use counters::{Counters, Key, Who};
+
+/// See the module's description.
+pub struct ResponseRatelimiting {
+    counters: Arc<Counters>,
+    route: Option<uuid::Uuid>,
+    service: Option<uuid::Uuid>,
+    limits: Vec<Limit>,
+    header_name: String,
+    limit_by: LimitBy,
+    block_on_first_violation: bool,
+    hide_client_headers: bool,
+}
+
+/// One named limit with its periods, from the shortest to the longest.
+struct Limit {
+    name: Arc<str>,
+    remaining_header: String,
+    periods: Vec<Limited>,
+}
+
+/// What one period takes, and the headers that tell of it.
+struct Limited {
+    /// The place among the periods.
+    period: usize,
+    limit: f64,
+    limit_header: String,
+    remaining_header: String,
+}
+
+/// What one request found left, and what its response uses up.
+struct Usage {
+    who: Who,
+    /// When it was looked up, in seconds since the epoch.
+    now: u64,
+    /// What is left of each limit's periods, in their order.
+    left: Vec<Vec<f64>>,
+    /// What the response uses up of each limit.
+    increments: Vec<f64>,
+    /// The response is withheld.
+    stopped: bool,
+}
+
+impl Plugin for ResponseRatelimiting {
+    const NAME: &'static str = "response-ratelimiting";
+    const PRIORITY: i32 = 900;
+    const PHASES: Phases = Phases::ACCESS.and(Phases::HEADER_FILTER).and(Phases::BODY_FILTER).and(Phases::LOG);
+    const SCOPES: Scopes = Scopes::HTTP;
+    type Config = Config;
+
+    fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
+        match config.policy.unwrap_or_default() {
+            Policy::Local => {}
+            Policy::Cluster => return Err("the policy `cluster` is not supported yet, use `local`".into()),
+            Policy::Redis => return Err("the policy `redis` is not supported yet, use `local`".into()),
+        }
+        Ok(Self {
+            counters: env.state.get(),
+            route: instance.route,
+            service: instance.service,
+            limits: limits(&config.limits),
+            header_name: config.header_name.unwrap_or_else(|| "x-kong-limit".to_owned()),
+            limit_by: config.limit_by.unwrap_or_default(),
+            block_on_first_violation: config.block_on_first_violation,
+            hide_client_headers: config.hide_client_headers,
+        })
+    }
+
+    fn checks() -> Vec<Check> {
+        redis::checks()
+    }
+
+    fn shorthands() -> Vec<Shorthand> {
+        redis::flat_spellings!("response-ratelimiting")
+    }
+}
+
+fn limits(given: &BTreeMap<String, config::Limit>) -> Vec<Limit> {
+    let of_one = |(name, limit): (&String, &config::Limit)| {
+        let periods = limit.periods().into_iter().enumerate().filter_map(|(period, limit)| {
+            Some(Limited {
+                period,
+                limit: limit?,
+                limit_header: format!("X-RateLimit-Limit-{name}-{}", PERIODS[period]),
+                remaining_header: format!("X-RateLimit-Remaining-{name}-{}", PERIODS[period]),
+            })
+        });
+        Limit { name: name.as_str().into(), remaining_header: format!("X-RateLimit-Remaining-{name}"), periods: periods.collect() }
+    };
+    given.iter().map(of_one).collect()
+}
+
+impl Handler for ResponseRatelimiting {
+    fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        let (who, now) = (self.who(request), request.started_at_ms / 1000);
+        let left: Vec<Vec<f64>> = self.limits.iter().map(|limit| self.left(limit, who, now)).collect();
+        for (limit, left) in self.limits.iter().zip(&left) {
+            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
+            if self.block_on_first_violation && least <= 0.0 {
+                return Step::answer(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name)));
+            }
+            if !self.hide_client_headers {
+                request.response_headers.set(&limit.remaining_header, number::text(least.max(0.0)).as_bytes());
+            }
+        }
+        request.context.set(Usage { who, now, left, increments: vec![0.0; self.limits.len()], stopped: false });
+        Step::Next
+    }
+
+    fn header_filter(&self, head: &mut Head<'_>) -> Result<()> {
+        let Some(usage) = head.context.get_mut::<Usage>() else { return Ok(()) };
+        self.read_increments(&head.response.headers, &mut usage.increments);
+        let headers = &mut head.response.headers;
+        for ((limit, left), increment) in self.limits.iter().zip(&usage.left).zip(&usage.increments) {
+            for (limited, left) in limit.periods.iter().zip(left) {
+                if !self.hide_client_headers {
+                    headers.set(&limited.limit_header, number::text(limited.limit).as_bytes());
+                    headers.set(&limited.remaining_header, number::text((left - increment).max(0.0)).as_bytes());
+                }
+                usage.stopped |= *increment > 0.0 && *left <= 0.0;
+            }
+        }
+        headers.remove(&self.header_name);
+        if usage.stopped {
+            withhold(head.response);
+        }
+        Ok(())
+    }
+
+    fn body_filter(&self, request: &mut Request, chunk: &mut Vec<u8>, _: bool) -> Result<()> {
+        if request.context.get::<Usage>().is_some_and(|usage| usage.stopped) {
+            chunk.clear();
+        }
+        Ok(())
+    }
+
+    fn log(&self, exchange: &Exchange<'_>) {
+        let Some(usage) = exchange.request.context.get::<Usage>().filter(|usage| !usage.stopped) else { return };
+        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment > 0.0) {
+            let periods = limit.periods.iter().map(|limited| (limited.period, window(limited.period, usage.now)));
+            self.counters.add(self.key(limit, usage.who), periods, *increment, usage.now);
+        }
+    }
+}
+
+impl ResponseRatelimiting {
+    fn who(&self, request: &Request) -> Who {
+        let consumer = || request.consumer.as_ref().map(|consumer| Who::Id(consumer.id));
+        let credential = || request.credential.as_ref().map(|credential| Who::Id(credential.id));
+        let known = match self.limit_by {
+            LimitBy::Consumer => consumer().or_else(credential),
+            LimitBy::Credential => credential(),
+            LimitBy::Ip => None,
+        };
+        known.unwrap_or_else(|| request.client.forwarded_ip.map_or(Who::Unknown, Who::Address))
+    }
+
+    fn key(&self, limit: &Limit, who: Who) -> Key {
+        Key { route: self.route, service: self.service, who, limit: limit.name.clone() }
+    }
+
+    fn left(&self, limit: &Limit, who: Who, now: u64) -> Vec<f64> {
+        let used = self.counters.used(&self.key(limit, who), |period| window(period, now));
+        limit.periods.iter().map(|limited| limited.limit - used[limited.period]).collect()
+    }
+
+    /// Reads `video=2, images=1`, from one header or several. Names nobody set a limit for count for nothing.
+    fn read_increments(&self, headers: &Headers, increments: &mut [f64]) {
+        for value in headers.get_all(&self.header_name) {
+            for item in String::from_utf8_lossy(value).split(',') {
+                let Some((name, number)) = item.split_once('=') else { continue };
+                let limit = self.limits.iter().position(|limit| *limit.name == *name.trim());
+                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+                if let (Some(at), Some(number)) = (limit, number) {
+                    increments[at] = number;
+                }
+            }
+        }
+    }
+}
+
+fn window(period: usize, now: u64) -> Window {
+    crate::rate_limiting::window::PERIODS[period].window(now)
+}
+
+/// Makes a refusal without a body of a response.
+fn withhold(response: &mut ResponseHead) {
+    response.status = 429;
+    response.headers.remove("Content-Length");
+    response.headers.remove("Content-Encoding");
+    response.headers.append("Content-Length", b"0");
+}
+
+#[cfg(test)]
+mod tests;
