@@ -11,11 +11,13 @@
 
 mod answer;
 mod body;
+mod bulk;
 mod call;
 mod clustering;
 mod config;
 mod crud;
 mod enabled;
+mod etag;
 mod form;
 mod nested;
 mod node;

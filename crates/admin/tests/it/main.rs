@@ -3,10 +3,12 @@
 
 mod away;
 mod bodies;
+mod bulk;
 mod certificates;
 mod common;
 mod dbless;
 mod entities;
+mod etag;
 mod kit;
 mod lists;
 mod nested;
