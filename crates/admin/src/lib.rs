@@ -21,6 +21,7 @@ mod etag;
 mod form;
 mod nested;
 mod node;
+mod openapi;
 mod overrides;
 mod page;
 mod references;

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::rows::Admin;
 use crate::table::{PlainHandler, Table};
-use crate::{Call, bulk};
+use crate::{Call, bulk, openapi};
 
 const TEXT: &str = "text/plain; charset=UTF-8";
 pub const ROBOTS: &str = "/robots.txt";
 /// What `/endpoints` leaves out: what is no endpoint of the API, and what Kong has not, whose list this is.
-const UNLISTED: [&str; 2] = [ROBOTS, bulk::PATH];
+const UNLISTED: [&str; 3] = [ROBOTS, bulk::PATH, openapi::PATH];
 const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
 const ABOUT: PlainHandler = |admin, _| Box::pin(about(admin));

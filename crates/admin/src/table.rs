@@ -13,7 +13,7 @@ use portcullis_store::BoxFuture;
 use crate::answer::Outcome;
 use crate::rows::Admin;
 use crate::state::ExtensionHandler;
-use crate::{Call, Extension, bulk, clustering, config, crud, nested, node, overrides, status as status_api};
+use crate::{Call, Extension, bulk, clustering, config, crud, nested, node, openapi, overrides, status as status_api};
 
 /// What an entity path is about.
 #[derive(Clone)]
@@ -134,6 +134,11 @@ impl Table {
         (!endpoint.disabled).then_some((endpoint, params))
     }
 
+    /// Every endpoint that answers.
+    pub fn served(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|endpoint| !endpoint.disabled)
+    }
+
     /// Every path, sorted.
     pub fn patterns(&self) -> Vec<&str> {
         let mut patterns: Vec<&str> = self.endpoints.iter().map(|endpoint| endpoint.pattern.as_str()).collect();
@@ -202,6 +207,7 @@ pub fn admin(catalog: &Catalog, extensions: &[Extension]) -> Table {
     }
     bulk::endpoints(&mut table);
     node::endpoints(&mut table);
+    openapi::endpoints(&mut table);
     config::endpoints(&mut table);
     clustering::endpoints(&mut table);
     overrides::endpoints(&mut table, catalog);

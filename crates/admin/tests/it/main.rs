@@ -13,6 +13,7 @@ mod kit;
 mod lists;
 mod nested;
 mod node;
+mod openapi;
 mod plugins;
 mod status;
 mod upstreams;
