@@ -171,7 +171,7 @@ impl Fields<'_> {
         let list = matches!(kind, Kind::Array(_) | Kind::Set(_));
         match rule {
             Rule::Eq(value) => schema["const"] = value.clone(),
-            Rule::OneOf(values) => schema["enum"] = json!(values),
+            Rule::OneOf(values) if !values.is_empty() => schema["enum"] = json!(values),
             Rule::Ne(value) if !value.is_null() => exclude(schema, json!({ "const": value })),
             Rule::NotOneOf(values) => exclude(schema, json!({ "enum": values })),
             Rule::Gt(bound) => schema["exclusiveMinimum"] = number(*bound),
@@ -191,7 +191,10 @@ impl Fields<'_> {
             Rule::StartsWith(prefix) => pattern(schema, &format!("^{}", regex_of_text(prefix))),
             Rule::Contains(value) if list => schema["contains"] = json!({ "const": value }),
             Rule::Match { pattern: wanted, .. } if text && portable(wanted) => pattern(schema, wanted.regex),
-            Rule::NotMatch { pattern: unwanted, .. } if text && portable(unwanted) => exclude(schema, json!({ "pattern": unwanted.regex })),
+            Rule::NotMatch { pattern: unwanted, .. } if text && portable(unwanted) => {
+                // Null would match: patterns only speak of texts.
+                exclude(schema, json!({ "type": "string", "pattern": unwanted.regex }));
+            }
             Rule::Uuid => schema["format"] = "uuid".into(),
             Rule::IsRegex => schema["format"] = "regex".into(),
             Rule::Timestamp => schema["exclusiveMinimum"] = 0.into(),
