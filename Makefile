@@ -11,10 +11,10 @@ export CARGO_TARGET_DIR ?= $(CACHE)/portcullis/target
 PREFIX ?= $(CURDIR)/run
 TIME ?= 600
 
-.PHONY: help run upstream build test lint bench soak fuzz docs tour rust compiler
+.PHONY: help run upstream build test lint bench soak fuzz api-fuzz docs tour rust compiler
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with your package manager or rustup, then try again" >&2; exit 1; }
@@ -65,6 +65,12 @@ fuzz: compiler ## run every fuzz target TIME seconds (600)
 	@scripts/need c++=g++
 	@command -v cargo-fuzz >/dev/null || { echo "make: installing cargo-fuzz"; cargo install cargo-fuzz --locked; }
 	scripts/fuzz "$(TIME)" $(TARGETS)
+
+api-fuzz: compiler ## send the Admin API of the debug program what its /openapi.json allows, and doesn't, TIME seconds (600)
+	@scripts/need python3=python3
+	@python3 -c 'import ensurepip' 2>/dev/null || { echo "make: python3 has no venv: install it (python3-venv on Debian), then try again" >&2; exit 1; }
+	cargo build --locked -p portcullis
+	scripts/schemathesis "$(CARGO_TARGET_DIR)/debug/portcullis" "$(TIME)" $(ARGS)
 
 docs: compiler ## build the API docs and write docs/reference anew
 	cargo doc --locked --workspace --no-deps

@@ -11,14 +11,17 @@
 
 mod answer;
 mod body;
+mod bulk;
 mod call;
 mod clustering;
 mod config;
 mod crud;
 mod enabled;
+mod etag;
 mod form;
 mod nested;
 mod node;
+mod openapi;
 mod overrides;
 mod page;
 mod references;

@@ -5,14 +5,15 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::Call;
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::rows::Admin;
 use crate::table::{PlainHandler, Table};
+use crate::{Call, bulk, openapi};
 
 const TEXT: &str = "text/plain; charset=UTF-8";
-/// Not an endpoint of the API, so `/endpoints` leaves it out.
 pub const ROBOTS: &str = "/robots.txt";
+/// What `/endpoints` leaves out: what is no endpoint of the API, and what Kong has not, whose list this is.
+const UNLISTED: [&str; 3] = [ROBOTS, bulk::PATH, openapi::PATH];
 const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
 const ABOUT: PlainHandler = |admin, _| Box::pin(about(admin));
@@ -152,7 +153,7 @@ fn metrics(admin: &Admin) -> Outcome {
 }
 
 fn paths(admin: &Admin) -> Outcome {
-    let paths: Vec<&String> = admin.patterns.iter().filter(|pattern| *pattern != ROBOTS).collect();
+    let paths: Vec<&String> = admin.patterns.iter().filter(|pattern| !UNLISTED.contains(&pattern.as_str())).collect();
     Ok(Answer::ok(json!({ "data": paths })))
 }
 

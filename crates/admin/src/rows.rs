@@ -1,8 +1,9 @@
 //! Rows between client and store: found by what a path says, prepared by their schema, written, and shown.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use portcullis_schema::{ApiError, Catalog, Op, Record, Schema};
 use portcullis_store::{Applied, ChangeSet, Key, Operation, Store};
 use serde_json::{Value, json};
@@ -15,18 +16,21 @@ use crate::enabled::Enabled;
 use crate::table::Table;
 use crate::{AdminState, Node, Settings, Writer, overrides, references};
 
-/// What handlers work with.
+/// What handlers work with. A copy works on the same things, unless some of them are replaced.
+#[derive(Clone)]
 pub struct Admin {
     pub catalog: Arc<Catalog>,
     pub store: Arc<dyn Store>,
     pub writer: Arc<dyn Writer>,
     pub node: Arc<dyn Node>,
     pub settings: Settings,
-    pub enabled: Enabled,
+    pub enabled: Arc<Enabled>,
     /// Every path of this API, sorted.
-    pub patterns: Vec<String>,
+    pub patterns: Arc<[String]>,
+    /// What `/openapi.json` answers, once it has been asked for.
+    pub document: Arc<OnceLock<Bytes>>,
     /// Held from reading a row until its changed form is written, so that two PATCHes never undo each other.
-    editing: Mutex<()>,
+    pub editing: Arc<Mutex<()>>,
 }
 
 /// How a path names a row.
@@ -111,7 +115,17 @@ pub fn now() -> f64 {
 impl Admin {
     pub fn new(state: AdminState) -> Self {
         let AdminState { catalog, store, writer, node, settings, .. } = state;
-        Self { catalog, store, writer, node, settings, enabled: Enabled::default(), patterns: Vec::new(), editing: Mutex::new(()) }
+        Self {
+            catalog,
+            store,
+            writer,
+            node,
+            settings,
+            enabled: Arc::default(),
+            patterns: Arc::default(),
+            document: Arc::default(),
+            editing: Arc::default(),
+        }
     }
 
     pub fn with_patterns(mut self, table: &Table) -> Self {

@@ -14,7 +14,7 @@ use crate::answer::{Answer, Outcome, Refusal};
 use crate::call::{Body, Call, Query};
 use crate::rows::Admin;
 use crate::table::{Endpoint, Handle, Table};
-use crate::{Settings, body, config};
+use crate::{Settings, body, config, etag};
 
 /// Which of the two APIs is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +117,14 @@ async fn answer(admin: &Admin, table: &Table, request: Request) -> Outcome {
         }
         call.body = body::read(&call.headers, media_type, raw).await?;
     }
+    etag::answer(admin, table, endpoint, handle, call).await
+}
+
+/// Runs one verb of an endpoint.
+pub async fn run(admin: &Admin, table: &Table, endpoint: &Endpoint, handle: &Handle, call: Call) -> Outcome {
     match handle {
         Handle::Plain(handler) => handler(admin, &call).await,
+        Handle::Whole(handler) => handler(admin, table, &call).await,
         Handle::Scoped(handler) => match &endpoint.scope {
             Some(scope) => handler(admin, &call, scope).await,
             None => Ok(Answer::not_found()),
@@ -128,7 +134,7 @@ async fn answer(admin: &Admin, table: &Table, request: Request) -> Outcome {
 }
 
 /// Splits a path and decodes its segments once. An empty segment in the middle matches nothing.
-fn segments(path: &str) -> Result<Vec<String>, Refusal> {
+pub fn segments(path: &str) -> Result<Vec<String>, Refusal> {
     path.split('/').skip(1).map(decode_segment).collect()
 }
 

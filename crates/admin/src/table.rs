@@ -13,7 +13,7 @@ use portcullis_store::BoxFuture;
 use crate::answer::Outcome;
 use crate::rows::Admin;
 use crate::state::ExtensionHandler;
-use crate::{Call, Extension, clustering, config, crud, nested, node, overrides, status as status_api};
+use crate::{Call, Extension, bulk, clustering, config, crud, nested, node, openapi, overrides, status as status_api};
 
 /// What an entity path is about.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub struct Scope {
 }
 
 pub type PlainHandler = for<'a> fn(&'a Admin, &'a Call) -> BoxFuture<'a, Outcome>;
+pub type WholeHandler = for<'a> fn(&'a Admin, &'a Table, &'a Call) -> BoxFuture<'a, Outcome>;
 pub type ScopedHandler = for<'a> fn(&'a Admin, &'a Call, &'a Scope) -> BoxFuture<'a, Outcome>;
 
 /// One verb of one path.
@@ -34,6 +35,8 @@ pub type ScopedHandler = for<'a> fn(&'a Admin, &'a Call, &'a Scope) -> BoxFuture
 pub enum Handle {
     Plain(PlainHandler),
     Scoped(ScopedHandler),
+    /// It wants to know all other endpoints.
+    Whole(WholeHandler),
     Extension(ExtensionHandler),
 }
 
@@ -111,7 +114,7 @@ impl Table {
         self.set(method, pattern, Handle::Scoped(handler));
     }
 
-    fn set(&mut self, method: Method, pattern: &str, handle: Handle) {
+    pub fn set(&mut self, method: Method, pattern: &str, handle: Handle) {
         let endpoint = self.at(pattern);
         endpoint.verbs.retain(|(known, _)| *known != method);
         endpoint.verbs.push((method, handle));
@@ -129,6 +132,11 @@ impl Table {
         let at = descend(&self.root, segments, &mut params)?;
         let endpoint = &self.endpoints[at];
         (!endpoint.disabled).then_some((endpoint, params))
+    }
+
+    /// Every endpoint that answers.
+    pub fn served(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|endpoint| !endpoint.disabled)
     }
 
     /// Every path, sorted.
@@ -197,7 +205,9 @@ pub fn admin(catalog: &Catalog, extensions: &[Extension]) -> Table {
             table.entity(&child, down, &verbs);
         }
     }
+    bulk::endpoints(&mut table);
     node::endpoints(&mut table);
+    openapi::endpoints(&mut table);
     config::endpoints(&mut table);
     clustering::endpoints(&mut table);
     overrides::endpoints(&mut table, catalog);

@@ -151,15 +151,24 @@ impl ApiError {
         Self::coded(400, 19, "referenced by others", message, None)
     }
 
+    /// A row is no longer as the client takes it to be. None of Kong's: it has no number, but the shape of its errors.
+    pub fn precondition_failed(entity: &str, key: Record) -> Self {
+        let message = format!("the '{entity}' entity with '{}' is not as the request expects it", lua::key(&key));
+        Self { status: 412, code: None, name: Cow::Borrowed("precondition failed"), message, fields: Some(Value::Object(key)) }
+    }
+
     /// The JSON body a client sees.
     pub fn body(&self) -> Value {
-        let Some(code) = self.code else { return json!({ "message": self.message }) };
         let mut body = Record::new();
-        body.insert("code".into(), code.into());
-        body.insert("name".into(), self.name.as_ref().into());
+        if let Some(code) = self.code {
+            body.insert("code".into(), code.into());
+        }
+        if !self.name.is_empty() {
+            body.insert("name".into(), self.name.as_ref().into());
+        }
         body.insert("message".into(), self.message.clone().into());
         if let Some(fields) = &self.fields {
-            body.insert(if code == 11 { "options" } else { "fields" }.into(), fields.clone());
+            body.insert(if self.code == Some(11) { "options" } else { "fields" }.into(), fields.clone());
         }
         Value::Object(body)
     }

@@ -129,7 +129,7 @@ impl Catalog {
     }
 
     /// The entity's fields as they apply to this record: with the `config` and the overrides of its plugin or vault.
-    pub(crate) fn fields_for(&self, schema: &Schema, input: &Record, existing: Option<&Record>) -> Vec<(Cow<'static, str>, Field)> {
+    pub fn fields_for(&self, schema: &Schema, input: &Record, existing: Option<&Record>) -> Vec<(Cow<'static, str>, Field)> {
         effective_fields(schema, self.config_schema(schema, input, existing).ok().flatten())
     }
 }

@@ -28,7 +28,7 @@ pub struct Declarative {
 }
 
 struct Shared {
-    layout: Layout,
+    layout: Arc<Layout>,
     clock: Clock,
     contents: RwLock<Arc<Contents>>,
     feed: broadcast::Sender<Arc<Applied>>,
@@ -44,7 +44,7 @@ impl Declarative {
     }
 
     pub fn with_clock(catalog: &Catalog, clock: Clock) -> Self {
-        let layout = Layout::new(&catalog.entities);
+        let layout = Arc::new(Layout::new(&catalog.entities));
         let contents = RwLock::new(Arc::new(Contents::empty(&layout)));
         let (feed, _) = broadcast::channel(FEED);
         let shared = Arc::new(Shared { layout, clock, contents, feed });
@@ -124,6 +124,18 @@ impl Store for Declarative {
 
     fn changes(&self) -> ChangeFeed {
         self.shared.feed.subscribe()
+    }
+
+    fn rehearse(&self) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
+        Box::pin(async move {
+            // Contents are never changed, only followed by others: a copy of the pointer is a copy of everything.
+            let Shared { layout, clock, .. } = &*self.shared;
+            let contents = RwLock::new(self.shared.contents());
+            let shared = Shared { layout: layout.clone(), clock: clock.clone(), contents, feed: broadcast::channel(FEED).0 };
+            let hash = Mutex::new(self.hash.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            let copy: Arc<dyn Store> = Arc::new(Self { shared: Arc::new(shared), writing: Arc::default(), hash });
+            Ok(copy)
+        })
     }
 
     fn reachable(&self) -> BoxFuture<'_, bool> {

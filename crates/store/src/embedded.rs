@@ -7,12 +7,14 @@
 //! - `open`: the file, its migrations and generated tables
 //! - `statements`: the SQL of one table
 //! - `rows`, `read`: the rules' view of a transaction, and readers'
+//! - `rehearsal`: changes that are tried and undone
 //! - `writer`: the writing thread: transactions, the change feed, expired rows
 //! - `fault`: SQLite's failures in an operator's words
 
 mod fault;
 mod open;
 mod read;
+mod rehearsal;
 mod rows;
 mod statements;
 #[cfg(test)]
@@ -134,14 +136,11 @@ impl Embedded {
             }
         });
         self.readers.send(question).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?.map_err(|fault| match fault {
-            Fault::Refused(error) => StoreError::Refused { operation: 0, error },
-            Fault::Broken(cause) => StoreError::Unavailable(cause),
-        })
+        answered.await.map_err(|_| closed())?.map_err(failed)
     }
 
     fn place(&self, of: &Schema) -> Result<usize, StoreError> {
-        self.layout.place(&of.name).ok_or_else(|| StoreError::Unavailable(format!("no rows are kept of {}", of.name)))
+        place(&self.layout, of)
     }
 }
 
@@ -178,6 +177,17 @@ impl Store for Embedded {
         self.feed.subscribe()
     }
 
+    fn rehearse(&self) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
+        Box::pin(async move {
+            let (trials, waiting) = mpsc::channel(1);
+            let (started, starting) = oneshot::channel();
+            self.write(writer::Job::Rehearse(waiting, started)).await?;
+            starting.await.map_err(|_| closed())??;
+            let rehearsal: Arc<dyn Store> = Arc::new(rehearsal::Rehearsal { layout: self.layout.clone(), trials });
+            Ok(rehearsal)
+        })
+    }
+
     fn reachable(&self) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let question = |reader: &Reader<'_>| Ok(reader.connection.query_row("SELECT 1 FROM _meta", [], |_| Ok(()))?);
@@ -201,6 +211,18 @@ impl Store for Embedded {
     ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>> {
         let tag = tag.map(str::to_owned);
         Box::pin(self.read(move |reader| reader.tagged(tag.as_deref(), after.as_ref(), size)))
+    }
+}
+
+fn place(layout: &Layout, of: &Schema) -> Result<usize, StoreError> {
+    layout.place(&of.name).ok_or_else(|| StoreError::Unavailable(format!("no rows are kept of {}", of.name)))
+}
+
+/// What a reader that failed is answered.
+fn failed(fault: Fault) -> StoreError {
+    match fault {
+        Fault::Refused(error) => StoreError::Refused { operation: 0, error },
+        Fault::Broken(cause) => StoreError::Unavailable(cause),
     }
 }
 

@@ -20,7 +20,7 @@ mod transact;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use portcullis_schema::Record;
 use portcullis_schema::{ApiError, Schema};
@@ -74,9 +74,20 @@ pub enum Operation {
     Upsert(Arc<Schema>, Record),
     /// Removes a row and what cascades from it; refused when a restricting row references it. An absent row is fine.
     Delete(Arc<Schema>, Uuid),
+    /// Writes nothing: the change set is refused (412) unless the row with this id is as expected when its turn comes.
+    Require(Arc<Schema>, Uuid, Expected),
     /// Removes every row of every entity (`POST /config` with database=off replaces everything). Not listed row by row:
     /// see [`Applied::reload`].
     Clear,
+}
+
+/// What a change set relies on to be there.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// Any row with that id.
+    Present,
+    /// The row as a reader was shown it. What remains of its time to live, which changes by itself, is not compared.
+    Unchanged(Record),
 }
 
 /// Operations applied in one transaction: all or nothing.
@@ -122,6 +133,9 @@ pub enum StoreError {
     Unavailable(String),
 }
 
+/// How long a rehearsal may hold up writers.
+pub const REHEARSAL: Duration = Duration::from_secs(10);
+
 /// Hears of every committed change set, in order; a subscriber that falls behind is told so and reloads.
 pub type ChangeFeed = broadcast::Receiver<Arc<Applied>>;
 
@@ -136,6 +150,11 @@ pub trait Store: Send + Sync {
     /// One transaction, all or nothing.
     fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
     fn changes(&self) -> ChangeFeed;
+    /// A copy to try changes on: whoever holds it reads what it was given, nobody else does, and nothing of it is kept. It may
+    /// hold up other writers until it is dropped, and ends by itself after [`REHEARSAL`].
+    fn rehearse(&self) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
+        Box::pin(async { Err(StoreError::Unavailable("this store cannot rehearse changes".to_owned())) })
+    }
     /// Whether a statement can be run now.
     fn reachable(&self) -> BoxFuture<'_, bool>;
     /// Entities can be written one by one (false for declarative configuration, which is replaced as a whole).

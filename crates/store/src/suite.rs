@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod conditions;
 mod kit;
 mod measure;
 mod property;
@@ -16,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::{ChangeSet, Filter, Key, Operation, StoreError, Tags};
+use conditions::*;
 pub(crate) use kit::{Kit, catalog, clock, id, refused, settings};
 
 /// Runs each sentence on each store.
@@ -60,6 +62,10 @@ on_every_store! {
     writers_that_compete_are_served_one_after_the_other
     fields_that_are_never_kept_are_dropped
     numbers_and_text_come_back_as_they_were
+    what_a_change_set_requires_is_checked_when_its_turn_comes
+    of_writers_that_require_the_same_row_unchanged_one_wins
+    a_requirement_does_not_look_at_what_remains_of_a_time_to_live
+    a_rehearsal_shows_its_changes_to_nobody_and_leaves_none
 }
 
 async fn a_row_is_found_by_id_by_unique_value_and_by_composite_key(kit: Kit) {

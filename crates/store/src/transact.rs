@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::layout::{Indexed, Layout, Table};
-use crate::{Change, Operation, StoreError};
+use crate::{Change, Expected, Operation, StoreError};
 
 /// Why an operation failed.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ impl<R: Rows> Transaction<'_, R> {
             Operation::Update(schema, record) => self.put(self.place(&schema.name)?, record, Mode::Update),
             Operation::Upsert(schema, record) => self.put(self.place(&schema.name)?, record, Mode::Upsert),
             Operation::Delete(schema, id) => self.delete(self.place(&schema.name)?, id),
+            Operation::Require(schema, id, expected) => self.require(self.place(&schema.name)?, id, expected),
             Operation::Clear => {
                 self.rows.clear()?;
                 self.outcome.changes.clear();
@@ -90,6 +91,23 @@ impl<R: Rows> Transaction<'_, R> {
                 Ok(())
             }
         }
+    }
+
+    fn require(&mut self, place: usize, id: Uuid, expected: Expected) -> Result<(), Fault> {
+        let found = self.rows.find(place, id)?.filter(|row| !self.expired(row.expires_at));
+        let table = self.table(place);
+        let kept = match (found, expected) {
+            (None, _) => false,
+            (Some(_), Expected::Present) => true,
+            (Some(row), Expected::Unchanged(mut wanted)) => {
+                table.strip(&mut wanted);
+                if table.schema.ttl {
+                    wanted.remove("ttl");
+                }
+                row.record == wanted
+            }
+        };
+        if kept { Ok(()) } else { Err(Fault::Refused(ApiError::precondition_failed(table.name(), by_id(&id.to_string())))) }
     }
 
     fn place(&self, entity: &str) -> Result<usize, Fault> {

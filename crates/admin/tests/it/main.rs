@@ -3,14 +3,17 @@
 
 mod away;
 mod bodies;
+mod bulk;
 mod certificates;
 mod common;
 mod dbless;
 mod entities;
+mod etag;
 mod kit;
 mod lists;
 mod nested;
 mod node;
+mod openapi;
 mod plugins;
 mod status;
 mod upstreams;

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
+use super::rehearsal::{self, Trial};
 use super::rows::Tables;
 use super::statements::Statements;
 use super::{Settings, fault};
@@ -19,6 +20,8 @@ type Answer = oneshot::Sender<Result<Arc<Applied>, StoreError>>;
 
 pub(super) enum Job {
     Apply(ChangeSet, Answer),
+    /// Changes to try until the sender goes; told once it has begun.
+    Rehearse(mpsc::Receiver<Trial>, oneshot::Sender<Result<(), StoreError>>),
     Sweep(oneshot::Sender<Result<usize, StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -81,7 +84,7 @@ impl Writer {
                 biased;
                 job = queued.recv() => {
                     let Some(job) = job else { return Vec::new() };
-                    if let Some(done) = self.take(job, queued) {
+                    if let Some(done) = self.take(job, queued).await {
                         return done;
                     }
                 }
@@ -97,7 +100,7 @@ impl Writer {
     }
 
     /// Does a job, and with a change set those queued right behind it. Answers who waits for the end once the store closes.
-    fn take(&mut self, job: Job, queued: &mut mpsc::Receiver<Job>) -> Option<Vec<oneshot::Sender<()>>> {
+    async fn take(&mut self, job: Job, queued: &mut mpsc::Receiver<Job>) -> Option<Vec<oneshot::Sender<()>>> {
         let mut together = Vec::new();
         let mut next = Some(job);
         while let Some(Job::Apply(changes, answer)) = next {
@@ -108,6 +111,10 @@ impl Writer {
             self.commit(together);
         }
         match next {
+            Some(Job::Rehearse(trials, started)) => {
+                self.rehearse(trials, started).await;
+                None
+            }
             Some(Job::Sweep(answer)) => {
                 let _ = answer.send(self.sweep_all());
                 None
@@ -118,6 +125,7 @@ impl Writer {
                 while let Ok(job) = queued.try_recv() {
                     match job {
                         Job::Apply(changes, answer) => self.commit(vec![(changes, answer)]),
+                        Job::Rehearse(trials, _) => drop(trials),
                         Job::Sweep(answer) => drop(answer),
                         Job::Close(done) => waiting.push(done),
                     }
@@ -125,6 +133,21 @@ impl Writer {
                 Some(waiting)
             }
             _ => None,
+        }
+    }
+
+    async fn rehearse(&mut self, trials: mpsc::Receiver<Trial>, started: oneshot::Sender<Result<(), StoreError>>) {
+        let now = (self.settings.clock)();
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        match begun {
+            Ok(transaction) => {
+                // If nobody waits for it any more, its trials have no sender either.
+                let _ = started.send(Ok(()));
+                rehearsal::run(transaction, &self.layout, &self.statements, now, trials).await;
+            }
+            Err(error) => {
+                let _ = started.send(Err(StoreError::Unavailable(fault::explain(&error))));
+            }
         }
     }
 
