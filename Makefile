@@ -11,10 +11,10 @@ export CARGO_TARGET_DIR ?= $(CACHE)/portcullis/target
 PREFIX ?= $(CURDIR)/run
 TIME ?= 600
 
-.PHONY: help run upstream build test lint bench soak fuzz api-fuzz docs tour rust compiler
+.PHONY: help run upstream build test lint bench bench-scale soak fuzz api-fuzz docs tour rust compiler
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with your package manager or rustup, then try again" >&2; exit 1; }
@@ -54,6 +54,10 @@ bench: build ## measure against nginx and HAProxy (ARGS="--rows bare,post --roun
 	@scripts/need python3=python3 nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux strace=strace valgrind=valgrind
 	cargo build --release --locked -p portcullis-bench-upstream
 	python3 bench/run.py --binaries "$(CARGO_TARGET_DIR)/release" $(ARGS)
+
+bench-scale: build ## measure large configurations: 100,000 consumers or routes at once, a million in the database
+	@scripts/need python3=python3
+	python3 bench/scale.py --binaries "$(CARGO_TARGET_DIR)/release" $(ARGS)
 
 soak: build ## two minutes of load with 200 configuration changes: no request may fail
 	@scripts/need python3=python3 wrk=wrk openssl=openssl

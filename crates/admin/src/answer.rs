@@ -26,6 +26,11 @@ impl Answer {
         Self { status, content_type: Some(JSON), body, headers: Vec::new(), bare: false }
     }
 
+    /// A body that is JSON already.
+    pub fn written(status: StatusCode, body: Vec<u8>) -> Self {
+        Self { status, content_type: Some(JSON), body: body.into(), headers: Vec::new(), bare: false }
+    }
+
     pub fn ok(body: impl Into<Value>) -> Self {
         Self::json(StatusCode::OK, &body.into())
     }

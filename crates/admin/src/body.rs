@@ -55,7 +55,8 @@ pub async fn read(headers: &HeaderMap, media_type: Option<String>, raw: Bytes) -
     }
 }
 
-fn json_fields(raw: &[u8]) -> Result<portcullis_schema::Record, Refusal> {
+/// The fields of a JSON body.
+pub fn json_fields(raw: &[u8]) -> Result<portcullis_schema::Record, Refusal> {
     let cannot = || Refusal::message(StatusCode::BAD_REQUEST, "Cannot parse JSON body");
     match serde_json::from_slice::<Value>(raw).map(plain_numbers) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -66,16 +67,22 @@ fn json_fields(raw: &[u8]) -> Result<portcullis_schema::Record, Refusal> {
 }
 
 /// `8.0e1` is the integer 80: JSON has one kind of number, and so has Kong.
-pub fn plain_numbers(value: Value) -> Value {
+pub fn plain_numbers(mut value: Value) -> Value {
+    make_plain(&mut value);
+    value
+}
+
+fn make_plain(value: &mut Value) {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT => Value::Number(Number::from(float as i64)),
-            _ => Value::Number(number),
-        },
-        Value::Array(list) => Value::Array(list.into_iter().map(plain_numbers).collect()),
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, plain_numbers(value))).collect()),
-        other => other,
+        Value::Number(number) if number.is_f64() => {
+            if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT) {
+                *number = Number::from(float as i64);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(make_plain),
+        Value::Object(fields) => fields.values_mut().for_each(make_plain),
+        _ => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use portcullis_entities::declarative::{self, Document, Format, export};
-use portcullis_schema::{Record, Schema};
+use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::Filter;
 use serde_json::{Value, json};
 
@@ -50,13 +50,17 @@ enum Sent {
 }
 
 impl Sent {
+    /// JSON bodies come here unread.
     fn of(body: &Body) -> Result<Self, Refusal> {
-        let field = body.fields.get("config").and_then(Value::as_str).map(str::to_owned);
+        let field = |fields: &Record| fields.get("config").and_then(Value::as_str).map(str::to_owned);
         match body.media_type.as_deref() {
             Some(kind) if body::is_yaml(kind) && !body.raw.is_empty() => Ok(Self::Text(String::from_utf8_lossy(&body.raw).into_owned())),
-            Some("application/json") => Ok(field.map_or_else(|| Self::Fields(body.fields.clone()), Self::Text)),
+            Some("application/json") => {
+                let fields = body::json_fields(&body.raw)?;
+                Ok(field(&fields).map_or(Self::Fields(fields), Self::Text))
+            }
             // A form without the field is an empty text.
-            _ if body.form => Ok(Self::Text(field.unwrap_or_default())),
+            _ if body.form => Ok(Self::Text(field(&body.fields).unwrap_or_default())),
             _ => Err(bad("expected a declarative configuration")),
         }
     }
@@ -90,30 +94,50 @@ async fn all(admin: &Admin, schema: &Arc<Schema>) -> Result<Vec<Record>, Refusal
     }
 }
 
-/// Replaces everything by what was sent, or nothing if any of it is wrong.
-async fn load(admin: &Admin, call: &Call) -> Outcome {
-    without_database(admin)?;
-    let sent = Sent::of(&call.body)?;
-    if call.query.first("check_hash") == Some("1")
-        && let Sent::Text(text) = &sent
-        && admin.store.configuration_hash().is_some_and(|running| running == declarative::hash(text))
-    {
-        return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
-    }
-    let read = match sent {
-        Sent::Text(text) => declarative::load(&admin.catalog, &text, Format::Unknown, now()),
-        Sent::Fields(fields) => declarative::load_value(&admin.catalog, Value::Object(fields), now()),
+/// A document that was read, and what its sender is answered.
+struct Read {
+    rows: Vec<(Arc<Schema>, Record)>,
+    hash: String,
+    answer: Vec<u8>,
+}
+
+/// Reads what was sent; none if it is what runs already. Long work for large documents.
+fn read(catalog: &Catalog, body: &Body, running: Option<&str>, flatten: bool) -> Result<Option<Read>, Refusal> {
+    let read = match Sent::of(body)? {
+        Sent::Text(text) if running.is_some_and(|running| running == declarative::hash(&text)) => return Ok(None),
+        Sent::Text(text) => declarative::load(catalog, &text, Format::Unknown, now()),
+        Sent::Fields(fields) => {
+            let text = String::from_utf8_lossy(&body.raw);
+            let again = || body::json_fields(&body.raw).map(Value::Object).map_err(|_| "Cannot parse JSON body".to_owned());
+            declarative::load_tree(catalog, Value::Object(fields), &text, now(), again)
+        }
     };
-    let flatten = matches!(call.query.first("flatten_errors"), Some("1" | "true" | "on" | "yes"));
     let document = read.map_err(|refusal| match flatten {
         true => Refusal::Answer(Answer::json(StatusCode::BAD_REQUEST, &refusal.flattened_body())),
         false => refusal.error().into(),
     })?;
-    let answer = document.answer();
+    let answer = document.answer().map_err(Refusal::internal)?;
     let Document { records, hash, .. } = document;
     let records = records.into_iter().filter(|(schema, _)| kept(schema));
-    let rows = records.flat_map(|(schema, rows)| rows.into_iter().map(move |row| (Arc::clone(&schema), row)));
+    let rows = records.flat_map(|(schema, rows)| rows.into_iter().map(move |row| (Arc::clone(&schema), row))).collect();
+    Ok(Some(Read { rows, hash, answer }))
+}
+
+/// Replaces everything by what was sent, or nothing if any of it is wrong.
+async fn load(admin: &Admin, call: &Call) -> Outcome {
+    if admin.database() && call.body.media_type.as_deref() == Some("application/json") {
+        // A body that cannot be read is complained about first.
+        body::json_fields(&call.body.raw)?;
+    }
+    without_database(admin)?;
+    let running = admin.store.configuration_hash().filter(|_| call.query.first("check_hash") == Some("1"));
+    let flatten = matches!(call.query.first("flatten_errors"), Some("1" | "true" | "on" | "yes"));
+    let (catalog, body) = (Arc::clone(&admin.catalog), call.body.clone());
+    let reading = tokio::task::spawn_blocking(move || read(&catalog, &body, running.as_deref(), flatten));
+    let Some(Read { rows, hash, answer }) = reading.await.map_err(Refusal::internal)?? else {
+        return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
+    };
     let _editing = admin.editing().await;
-    admin.writer.replace(rows.collect(), hash).await?;
-    Ok(Answer::created(answer))
+    admin.writer.replace(rows, hash).await?;
+    Ok(Answer::written(StatusCode::CREATED, answer))
 }

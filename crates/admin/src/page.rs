@@ -46,12 +46,14 @@ pub fn offset(query: &Query) -> Result<Option<Uuid>, ApiError> {
     id.map(Some).ok_or_else(|| ApiError::invalid_offset(&text, "bad json encoding"))
 }
 
-/// The id and tag after which a page of tags starts.
-pub fn tag_offset(query: &Query) -> Result<Option<(Uuid, String)>, ApiError> {
+/// A tag of a row after which a page of tags starts. Two entities may share an id and a tag, so the entity belongs to it;
+/// offsets from before it did name none.
+pub fn tag_offset(query: &Query) -> Result<Option<(Uuid, String, Option<String>)>, ApiError> {
     let Some((text, value)) = offset_value(query)? else { return Ok(None) };
     let id = value.get(0).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
     let tag = value.get(1).and_then(Value::as_str);
-    id.zip(tag).map(|(id, tag)| Some((id, tag.to_owned()))).ok_or_else(|| ApiError::invalid_offset(&text, "bad json encoding"))
+    let entity = value.get(2).and_then(Value::as_str).map(str::to_owned);
+    id.zip(tag).map(|(id, tag)| Some((id, tag.to_owned(), entity))).ok_or_else(|| ApiError::invalid_offset(&text, "bad json encoding"))
 }
 
 fn offset_value(query: &Query) -> Result<Option<(String, Value)>, ApiError> {

@@ -19,8 +19,13 @@ pub(crate) struct Moment {
 
 pub(crate) fn fill_record(fields: &[(Cow<'static, str>, Field)], record: &mut Record, moment: Moment) {
     for (name, field) in fields {
-        let given = record.remove(name.as_ref());
-        record.insert(name.to_string(), fill_field(name, field, given, moment));
+        match record.get_mut(name.as_ref()) {
+            Some(value) => {
+                let given = value.take();
+                *value = fill_field(name, field, Some(given), moment);
+            }
+            None => _ = record.insert(name.to_string(), fill_field(name, field, None, moment)),
+        }
     }
 }
 
@@ -67,6 +72,9 @@ fn fill_value(field: &Field, value: &mut Value, moment: Moment) {
         (Kind::Array(element), Value::Array(list)) => list.iter_mut().for_each(|value| fill_value(element, value, moment)),
         (Kind::Set(element), Value::Array(list)) => {
             list.iter_mut().for_each(|value| fill_value(element, value, moment));
+            if list.len() < 2 {
+                return;
+            }
             let mut seen = HashSet::with_capacity(list.len());
             list.retain(|value| seen.insert(value.to_string()));
         }

@@ -8,7 +8,7 @@ use crate::check::at;
 use crate::fill::{Moment, fill_record};
 use crate::validate::{check_record, check_value, is_uuid, same};
 use crate::violation::ENTITY;
-use crate::{ApiError, Catalog, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Transform, Violations, lua};
+use crate::{ApiError, Catalog, Check, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Transform, Violations, lua};
 
 /// How a record is to be prepared.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub struct Given<'a> {
     pub transform: bool,
 }
 
-type Fields = Vec<(Cow<'static, str>, Field)>;
+type Fields = [(Cow<'static, str>, Field)];
 
 impl Catalog {
     /// Makes a complete, valid record of `input`: shorthands expanded, defaults and automatic fields filled, foreign
@@ -51,7 +51,7 @@ impl Catalog {
         if !wrong_shorthands.is_empty() {
             return Err(ApiError::schema_violation(wrong_shorthands));
         }
-        let touched: Vec<String> = input.keys().cloned().collect();
+        let transforms: Vec<_> = schema.transforms.iter().filter(|transform| given.transform && transform.is_due(&input)).collect();
         let mut violations = Violations::default();
         let unmet: Vec<String> = schema.transforms.iter().filter_map(|transform| unmet_needs(transform, &input, existing)).collect();
         let mut hidden = Record::new();
@@ -78,9 +78,9 @@ impl Catalog {
             settle(&mut record);
         }
         fill_record(&fields, &mut record, Moment { op: given.op, now: given.now });
-        let checks: Vec<_> = match kind {
-            Ok(Some(config)) => schema.checks.iter().chain(&config.checks).cloned().collect(),
-            _ => schema.checks.clone(),
+        let checks: Cow<'_, [Check]> = match kind {
+            Ok(Some(config)) if !config.checks.is_empty() => schema.checks.iter().chain(&config.checks).cloned().collect(),
+            _ => Cow::Borrowed(&schema.checks),
         };
         if let Err(found) = check_record(&fields, &checks, &record, given.op) {
             violations.0.extend(found.0);
@@ -92,10 +92,8 @@ impl Catalog {
         if !violations.is_empty() {
             return Err(ApiError::schema_violation(violations));
         }
-        for transform in schema.transforms.iter().filter(|_| given.transform) {
-            if transform.inputs.is_empty() || transform.inputs.iter().any(|field| touched.iter().any(|name| name == field)) {
-                (transform.apply)(&mut record).map_err(ApiError::schema_violation)?;
-            }
+        for transform in transforms {
+            (transform.apply)(&mut record).map_err(ApiError::schema_violation)?;
         }
         record.extend(hidden);
         if let Some(ttl) = ttl {
@@ -129,17 +127,17 @@ impl Catalog {
     }
 
     /// The entity's fields as they apply to this record: with the `config` and the overrides of its plugin or vault.
-    pub fn fields_for(&self, schema: &Schema, input: &Record, existing: Option<&Record>) -> Vec<(Cow<'static, str>, Field)> {
+    pub fn fields_for<'a>(&self, schema: &'a Schema, input: &Record, existing: Option<&Record>) -> Cow<'a, Fields> {
         effective_fields(schema, self.config_schema(schema, input, existing).ok().flatten())
     }
 }
 
 /// The entity's fields with those of its plugin or vault in their place.
-pub(crate) fn effective_fields(schema: &Schema, config: Option<&ConfigSchema>) -> Fields {
-    let mut fields = schema.fields.clone();
+pub(crate) fn effective_fields<'a>(schema: &'a Schema, config: Option<&ConfigSchema>) -> Cow<'a, Fields> {
     if schema.config_by.is_none() {
-        return fields;
+        return Cow::Borrowed(&schema.fields);
     }
+    let mut fields = schema.fields.clone();
     for (name, field) in &mut fields {
         match config {
             Some(config) if name == "config" => *field = config_field(config),
@@ -153,7 +151,7 @@ pub(crate) fn effective_fields(schema: &Schema, config: Option<&ConfigSchema>) -
             None => {}
         }
     }
-    fields
+    Cow::Owned(fields)
 }
 
 /// The `config` field with the shorthands its schema lists beside it.

@@ -38,6 +38,13 @@ pub struct Transform {
     pub apply: fn(&mut Record) -> Result<(), Violations>,
 }
 
+impl Transform {
+    /// Whether it runs on a write that gives these fields.
+    pub(crate) fn is_due(&self, given: &Record) -> bool {
+        self.inputs.is_empty() || self.inputs.iter().any(|field| given.contains_key(*field))
+    }
+}
+
 impl Shorthand {
     /// An older spelling of the field at `path` in the same record. Its value moves there and is shown under both names.
     pub fn moved(name: &'static str, field: Field, path: &[&'static str], message: &'static str) -> Self {

@@ -21,12 +21,16 @@ pub fn is_reference(value: &Value) -> bool {
 /// Checks the fields of a record, then the checks that span them.
 pub(crate) fn check_record(fields: &[(Cow<'static, str>, Field)], checks: &[Check], record: &Record, op: Op) -> Result<(), Violations> {
     let mut violations = Violations::default();
+    let mut known = 0;
     for (name, field) in fields {
-        if let Err(complaint) = check_value(field, record.get(name.as_ref()).unwrap_or(&Value::Null), op) {
+        let value = record.get(name.as_ref());
+        known += usize::from(value.is_some());
+        if let Err(complaint) = check_value(field, value.unwrap_or(&Value::Null), op) {
             violations.0.insert(name.to_string(), complaint);
         }
     }
-    for name in record.keys().filter(|name| !fields.iter().any(|(known, _)| known == *name)) {
+    let unknown = known != record.len();
+    for name in record.keys().filter(|name| unknown && !fields.iter().any(|(known, _)| known == *name)) {
         violations.0.insert(name.clone(), "unknown field".into());
     }
     crate::check::run(checks, record, op, &mut violations);
@@ -160,9 +164,7 @@ fn check_rules(field: &Field, value: &Value) -> Result<(), String> {
     let bounded = field.rules.iter().any(|rule| matches!(rule, Rule::LenMin(_) | Rule::LenEq(_)));
     let implied = [Rule::LenMin(1)];
     let implied = if matches!(field.kind, Kind::String) && !bounded { &implied[..] } else { &[] };
-    let mut rules: Vec<&Rule> = field.rules.iter().chain(implied).collect();
-    rules.sort_by_key(|rule| rank(rule));
-    rules.into_iter().try_for_each(|rule| check_rule(rule, value))
+    check_in_order(&field.rules, implied, value)
 }
 
 /// As [`check_value`] for the rules of a condition: null keeps them all but equality.
@@ -170,9 +172,23 @@ pub(crate) fn keeps(rules: &[Rule], required: bool, value: &Value) -> Result<(),
     if value.is_null() {
         return check_null(required, rules).map_err(|complaint| complaint.as_str().unwrap_or_default().to_owned());
     }
-    let mut rules: Vec<&Rule> = rules.iter().collect();
-    rules.sort_by_key(|rule| rank(rule));
-    rules.into_iter().try_for_each(|rule| check_rule(rule, value))
+    check_in_order(rules, &[], value)
+}
+
+/// Tries the rules in their order; those of one rank as they are declared.
+fn check_in_order(rules: &[Rule], implied: &[Rule], value: &Value) -> Result<(), String> {
+    if let ([rule], []) | ([], [rule]) = (rules, implied) {
+        return check_rule(rule, value);
+    }
+    // Mostly all of them are kept, and then their order doesn't matter.
+    let broken = |rule: &Rule| check_rule(rule, value).err().map(|complaint| (rank(rule), complaint));
+    let mut first: Option<(u8, String)> = None;
+    for (rank, complaint) in rules.iter().chain(implied).filter_map(broken) {
+        if first.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
+            first = Some((rank, complaint));
+        }
+    }
+    first.map_or(Ok(()), |(_, complaint)| Err(complaint))
 }
 
 /// Kong's order of rules.

@@ -1,9 +1,10 @@
 //! The store of `database=off`: rows in memory, replaced as a whole by a change set that starts with a clear.
 //!
 //! Records are kept as JSON text, which takes a fraction of what trees of values take. Readers hold the contents they
-//! started with while a writer, off the caller's thread, makes the next from a copy that shares every untouched table.
+//! started with while a writer, off the caller's thread, makes the next from a copy that shares every untouched chunk.
 
 mod contents;
+mod sorted;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 

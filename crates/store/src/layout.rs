@@ -23,6 +23,8 @@ pub(crate) struct Table {
     pub foreigns: Vec<Foreign>,
     /// Who references this table: the table's place in the layout and which of its foreigns.
     pub children: Vec<(usize, usize)>,
+    /// Names of the fields that a complete row has, sorted.
+    pub kept: Vec<String>,
     /// Fields that are accepted but never kept.
     transient: Vec<String>,
     tagged: bool,
@@ -45,7 +47,7 @@ pub(crate) struct Foreign {
 }
 
 /// The value of one unique, comparable as it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Cell {
     Text(Box<str>),
     Id(Uuid),
@@ -104,7 +106,11 @@ impl Table {
             }
         }
         let foreigns = schema.foreigns().map(|(field, _, on_delete)| Foreign { field: field.to_owned(), parent: None, on_delete });
+        let kept = schema.fields.iter().filter(|(_, field)| !field.transient);
+        let mut kept: Vec<String> = kept.map(|(name, _)| name.to_string()).collect();
+        kept.sort_unstable();
         Self {
+            kept,
             uniques,
             foreigns: foreigns.collect(),
             children: Vec::new(),

@@ -44,7 +44,7 @@ fn kinds<'a>(catalog: &'a Catalog, schema: &Schema) -> Vec<&'a str> {
 fn object(catalog: &Catalog, schema: &Schema, of: Use, kind: Option<&str>) -> Value {
     let named = schema.config_by.zip(kind);
     let input = Record::from_iter(named.map(|(by, kind)| (by.to_owned(), kind.into())));
-    let mut fields = catalog.fields_for(schema, &input, None);
+    let mut fields = catalog.fields_for(schema, &input, None).into_owned();
     for (name, field) in &mut fields {
         if let Some((by, kind)) = named
             && *name == by

@@ -102,3 +102,30 @@ async fn tags_lists_every_tag_with_what_carries_it() {
     gateway.post("/tags", json!({ "tag": "x" })).await.expect(400);
     gateway.delete("/tags/all").await.expect(400);
 }
+
+#[tokio::test]
+async fn no_tag_is_skipped_where_entities_share_an_id() {
+    let gateway = Gateway::start().await;
+    for number in 1..=3 {
+        let id = format!("00000000-0000-4000-8000-00000000000{number}");
+        gateway.put(&format!("/consumers/{id}"), json!({ "username": format!("u{number}"), "tags": ["a", "b"] })).await.expect(200);
+        gateway.put(&format!("/services/{id}"), json!({ "host": "h.test", "tags": ["b", "a"] })).await.expect(200);
+        gateway.put(&format!("/upstreams/{id}"), json!({ "name": format!("n{number}.test"), "tags": ["a"] })).await.expect(200);
+    }
+    for (start, count) in [("/tags", 15), ("/tags/a", 9), ("/tags/b", 6)] {
+        let whole = gateway.get(start).await.expect(200).body["data"].as_array().unwrap().clone();
+        assert_eq!(whole.len(), count, "{start}");
+        for size in 1..=4 {
+            let (mut seen, mut path) = (Vec::new(), format!("{start}?size={size}"));
+            loop {
+                let page = gateway.get(&path).await.expect(200).body;
+                seen.extend(page["data"].as_array().unwrap().clone());
+                match page["next"].as_str() {
+                    Some(next) => path = next.to_owned(),
+                    None => break,
+                }
+            }
+            assert_eq!(seen, whole, "{start}, {size} a page");
+        }
+    }
+}

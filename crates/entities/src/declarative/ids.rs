@@ -17,8 +17,8 @@ pub(super) struct Parent<'a> {
     pub id: &'a str,
 }
 
-/// Ids by entity and endpoint key, for references by name.
-pub(super) type Names = HashMap<(String, String), String>;
+/// Ids by endpoint key, one map for each kind of entity, for references by name.
+pub(super) type Names = HashMap<String, HashMap<String, String>>;
 
 /// The name under which an entity can be referred to: its endpoint key, where that is unique.
 pub(super) fn endpoint_name<'a>(schema: &Schema, item: &'a Record) -> Option<&'a str> {
@@ -27,13 +27,23 @@ pub(super) fn endpoint_name<'a>(schema: &Schema, item: &'a Record) -> Option<&'a
     item.get(key)?.as_str()
 }
 
-/// The id given, or one made of the entity's name, else of what makes it unique, else of its place.
-pub(super) fn id_of(schema: &Schema, item: &Record, parent: Option<Parent<'_>>, at: usize, names: &Names) -> Value {
+/// What the ids of one kind of entity are made in.
+pub(super) fn namespace(schema: &Schema) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, schema.name.as_bytes())
+}
+
+/// Whether ids of this kind of entity may be made of what others are called: of references by name.
+pub(super) fn may_need_names(schema: &Schema) -> bool {
+    schema.foreigns().any(|(field, _, _)| schema.cache_key.contains(&field))
+}
+
+/// The id given, or one made of the entity's name, else of what makes it unique, else of its place. `namespace` is that of
+/// the kind.
+pub(super) fn id_of(schema: &Schema, namespace: &Uuid, item: &Record, parent: Option<Parent<'_>>, at: usize, names: &Names) -> Value {
     if let Some(id) = item.get("id").filter(|id| !id.is_null()) {
         return id.clone();
     }
-    let namespace = Uuid::new_v5(&NAMESPACE, schema.name.as_bytes());
-    let from = |text: &str| Value::String(Uuid::new_v5(&namespace, text.as_bytes()).to_string());
+    let from = |text: &str| Value::String(Uuid::new_v5(namespace, text.as_bytes()).to_string());
     if let Some(name) = endpoint_name(schema, item) {
         return from(name);
     }
@@ -59,11 +69,12 @@ pub(super) fn id_of(schema: &Schema, item: &Record, parent: Option<Parent<'_>>, 
         return from(&parts.join(":"));
     }
     let parent = parent.map_or("", |parent| parent.id);
-    from(&format!("{parent}:{at}:{}", Value::Object(item.clone())))
+    let written = serde_json::to_string(item).unwrap_or_default();
+    from(&format!("{parent}:{at}:{written}"))
 }
 
 /// The id behind a reference by name.
 fn referenced<'a>(schema: &Schema, field: &str, name: &str, names: &'a Names) -> Option<&'a str> {
     let (_, entity, _) = schema.foreigns().find(|(foreign, _, _)| *foreign == field)?;
-    names.get(&(entity.to_owned(), name.to_owned())).map(String::as_str)
+    names.get(entity)?.get(name).map(String::as_str)
 }

@@ -6,6 +6,7 @@
 //! parent (`walk.rs`); references and uniqueness are settled over all (`settle.rs`). A refusal names everything that is wrong
 //! ([`Refusal`]). [`export`] is the way back.
 
+mod answer;
 pub mod export;
 mod ids;
 mod old_paths;
@@ -39,17 +40,10 @@ pub struct Document {
 }
 
 impl Document {
-    /// What `POST /config` answers: every entity by kind and id, as it was given.
-    pub fn answer(&self) -> Value {
-        let kind = |(schema, rows): &(Arc<Schema>, Vec<Record>)| {
-            let key = if schema.field("id").is_some() { "id" } else { schema.endpoint_key.unwrap_or("id") };
-            let row = |row: &Record| {
-                let id = row.get(key)?.as_str()?;
-                Some((id.to_owned(), Value::Object(self.untransformed.get(id).unwrap_or(row).clone())))
-            };
-            (schema.name.to_string(), Value::Object(rows.iter().filter_map(row).collect()))
-        };
-        Value::Object(self.records.iter().map(kind).collect())
+    /// What `POST /config` answers: every entity by kind and id, as it was given. Written out at once, as JSON: a tree of it
+    /// would be a second copy of everything.
+    pub fn answer(&self) -> Result<Vec<u8>, serde_json::Error> {
+        answer::write(self)
     }
 }
 
@@ -76,14 +70,25 @@ impl Format {
 
 /// Reads a document. `now` (seconds) becomes the time of every entity that gives none.
 pub fn load(catalog: &Catalog, text: &str, format: Format, now: f64) -> Result<Document, Box<Refusal>> {
-    let tree = parse(text, format).map_err(|what| Box::new(Refusal::unreadable(&what)))?;
-    finish(catalog, tree, now, text)
+    let read = || parse(text, format).map_err(|what| Box::new(Refusal::unreadable(&what)));
+    finish(catalog, read()?, now, text, read)
 }
 
 /// As [`load`], for a tree that came inside something else. Its hash is that of its JSON.
 pub fn load_value(catalog: &Catalog, tree: Value, now: f64) -> Result<Document, Box<Refusal>> {
     let text = tree.to_string();
-    finish(catalog, tree, now, &text)
+    load_tree(catalog, tree, &text, now, || parse(&text, Format::Json))
+}
+
+/// As [`load`], for a tree that its owner reads from a text. It is used up; `again` reads it once more, should it be refused.
+pub fn load_tree(
+    catalog: &Catalog,
+    tree: Value,
+    text: &str,
+    now: f64,
+    again: impl FnOnce() -> Result<Value, String>,
+) -> Result<Document, Box<Refusal>> {
+    finish(catalog, tree, now, text, || again().map_err(|what| Box::new(Refusal::unreadable(&what))))
 }
 
 /// MD5 of a text, in hexadecimal: how configurations are told apart.
@@ -100,15 +105,24 @@ fn parse(text: &str, format: Format) -> Result<Value, String> {
     }
 }
 
-fn finish(catalog: &Catalog, tree: Value, now: f64, text: &str) -> Result<Document, Box<Refusal>> {
-    let document = match tree {
-        Value::Object(document) => document,
-        // An empty Lua table is an empty map too.
-        Value::Array(list) if list.is_empty() => Record::new(),
-        _ => return Err(Box::new(Refusal::unreadable("expected an object"))),
+/// A good document is used up while it is read. Only for one that is refused is it read `again`, and kept to be quoted.
+fn finish(
+    catalog: &Catalog,
+    tree: Value,
+    now: f64,
+    text: &str,
+    again: impl FnOnce() -> Result<Value, Box<Refusal>>,
+) -> Result<Document, Box<Refusal>> {
+    let attempt = |tree: Value, quoted: bool| {
+        let document = match tree {
+            Value::Object(document) => document,
+            // An empty Lua table is an empty map too.
+            Value::Array(list) if list.is_empty() => Record::new(),
+            _ => return Err(Box::new(Refusal::unreadable("expected an object"))),
+        };
+        settle::settle(catalog, walk::walk(catalog, document, now, quoted)?)
     };
-    let entries = walk::walk(catalog, document, now)?;
-    let settle::Settled { records, untransformed } = settle::settle(catalog, entries)?;
+    let settle::Settled { records, untransformed } = attempt(tree, false).or_else(|_| attempt(again()?, true))?;
     let hash = if records.is_empty() { EMPTY_HASH.to_owned() } else { hash(text) };
     Ok(Document { records, hash, untransformed })
 }

@@ -1,10 +1,13 @@
 //! What only the whole document can tell: whether names are unique and references lead somewhere.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use portcullis_schema::{Catalog, Record, Schema};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::Refusal;
 use super::ids::endpoint_name;
@@ -29,14 +32,19 @@ pub(super) fn settle(catalog: &Catalog, entries: Entries) -> Result<Settled, Box
     let Entries { mut entries, input, transform } = entries;
     let mut untransformed = HashMap::new();
     let mut complaints: BTreeMap<String, Complaints> = BTreeMap::new();
-    let ids = check_unique(&entries, &mut complaints);
-    for entry in &mut entries {
-        if resolve(entry, &ids, &mut complaints) && transform && !entry.schema.transforms.is_empty() {
-            untransformed.extend(text(&entry.record, "id").map(|id| (id, entry.record.clone())));
+    let ids = check_unique(catalog, &entries, &mut complaints);
+    let resolved: Vec<Resolved> = entries.iter().map(|entry| resolve(catalog, entry, &ids, &mut complaints)).collect();
+    for (entry, resolved) in entries.iter_mut().zip(resolved) {
+        for (field, id) in resolved.found {
+            entry.record.insert(field, json!({ "id": id }));
+        }
+        if resolved.complete && transform && !entry.schema.transforms.is_empty() {
+            untransformed.extend(text(&entry.record, "id").map(|id| (id.to_owned(), entry.record.clone())));
             if let Err(found) = entry.schema.transform(&mut entry.record) {
                 let of = complaints.entry(entry.schema.name.to_string()).or_default();
-                place(&mut of.nested, &entry.path, Value::Object(found.0.clone()));
-                place(&mut of.placed, &entry.path, Value::Object(found.0));
+                let path = entry.place.path(catalog);
+                place(&mut of.nested, &path, Value::Object(found.0.clone()));
+                place(&mut of.placed, &path, Value::Object(found.0));
             }
         }
     }
@@ -64,90 +72,115 @@ pub(super) fn settle(catalog: &Catalog, entries: Entries) -> Result<Settled, Box
     Err(Box::new(Refusal { fields, placed, input, nesting: Refusal::nesting_of(catalog), readable: true }))
 }
 
-/// Ids by `(entity, id)` and `(entity, name)`.
+/// What is known of one kind of entity.
 #[derive(Default)]
-struct Ids {
-    ids: HashSet<(String, String)>,
-    names: HashMap<(String, String), String>,
+struct Known<'a> {
+    ids: HashSet<Cow<'a, str>, RandomState>,
+    /// Ids by endpoint key.
+    names: HashMap<&'a str, &'a str, RandomState>,
+    /// Values of unique fields, by the field's place in the schema.
+    values: HashSet<(usize, Cow<'a, str>), RandomState>,
 }
 
-fn check_unique(entries: &[Entry], complaints: &mut BTreeMap<String, Complaints>) -> Ids {
-    let mut known = Ids::default();
-    let mut seen: HashSet<(String, String, String)> = HashSet::new();
+/// What is known of every kind, by name.
+type Ids<'a> = HashMap<&'a str, Known<'a>>;
+
+fn check_unique<'a>(catalog: &Catalog, entries: &'a [Entry], complaints: &mut BTreeMap<String, Complaints>) -> Ids<'a> {
+    let mut known = Ids::new();
     for entry in entries {
-        let entity = entry.schema.name.to_string();
-        let taken =
-            |field: &str, value: &str| format!("uniqueness violation: '{entity}' entity with {field} set to '{value}' already declared");
+        let schema = &entry.schema;
+        let known = known.entry(schema.name.as_ref()).or_default();
+        let taken = |field: &str, value: &str| {
+            Value::from(format!("uniqueness violation: '{}' entity with {field} set to '{value}' already declared", schema.name))
+        };
         let id = text(&entry.record, "id");
-        let name = endpoint_name(&entry.schema, &entry.record).map(str::to_owned);
-        if let Some(name) = &name {
-            let key = (entity.clone(), name.clone());
-            if known.names.contains_key(&key) {
-                let complaint = taken(entry.schema.endpoint_key.unwrap_or("name"), name);
-                let of = complaints.entry(entity.clone()).or_default();
-                of.by_place.insert(entry.path.last().map_or(0, |(_, at)| *at), complaint.clone().into());
-                place(&mut of.placed, &entry.path, complaint.into());
+        let name = endpoint_name(schema, &entry.record);
+        if let Some(name) = name {
+            if known.names.contains_key(name) {
+                let complaint = taken(schema.endpoint_key.unwrap_or("name"), name);
+                let of = complaints.entry(schema.name.to_string()).or_default();
+                of.by_place.insert(entry.place.at, complaint.clone());
+                place(&mut of.placed, &entry.place.path(catalog), complaint);
                 continue;
             }
-            known.names.insert(key, id.clone().unwrap_or_default());
+            known.names.insert(name, id.unwrap_or_default());
         }
-        if let Some(id) = &id
-            && !known.ids.insert((entity.clone(), id.to_ascii_lowercase()))
+        if let Some(id) = id
+            && !known.ids.insert(lowercase(id))
         {
             let complaint = taken("primary key", id);
-            let of = complaints.entry(entity.clone()).or_default();
-            place(&mut of.nested, &entry.path, complaint.clone().into());
-            place(&mut of.placed, &entry.path, complaint.into());
+            let of = complaints.entry(schema.name.to_string()).or_default();
+            let path = entry.place.path(catalog);
+            place(&mut of.nested, &path, complaint.clone());
+            place(&mut of.placed, &path, complaint);
             continue;
         }
-        for (field, _) in entry.schema.fields.iter().filter(|(_, field)| field.unique) {
-            let value = entry.record.get(field.as_ref()).filter(|value| !value.is_null());
-            let Some(value) = value.filter(|_| entry.schema.endpoint_key != Some(field.as_ref())) else { continue };
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            if !seen.insert((entity.clone(), field.to_string(), value.clone())) {
-                let complaint = taken(field, &value);
-                let of = complaints.entry(entity.clone()).or_default();
-                of.by_name.insert(name.clone().or(id.clone()).unwrap_or_default(), complaint.clone().into());
-                place(&mut of.placed, &entry.path, complaint.into());
+        for (at, (field, _)) in schema.fields.iter().enumerate().filter(|(_, (_, field))| field.unique) {
+            if schema.endpoint_key == Some(field.as_ref()) {
+                continue;
             }
+            let Some(value) = entry.record.get(field.as_ref()).filter(|value| !value.is_null()) else { continue };
+            let value = value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
+            if known.values.contains(&(at, value.clone())) {
+                let complaint = taken(field, &value);
+                let of = complaints.entry(schema.name.to_string()).or_default();
+                of.by_name.insert(name.or(id).unwrap_or_default().to_owned(), complaint.clone());
+                place(&mut of.placed, &entry.place.path(catalog), complaint);
+                continue;
+            }
+            known.values.insert((at, value));
         }
     }
     known
 }
 
-/// Fills in what an entity references. False if something it references isn't there.
-fn resolve(entry: &mut Entry, known: &Ids, complaints: &mut BTreeMap<String, Complaints>) -> bool {
-    let mut all_found = true;
-    for (field, target, written) in std::mem::take(&mut entry.references) {
-        let text_of = match &written {
+/// Ids are the same in either case.
+fn lowercase(id: &str) -> Cow<'_, str> {
+    if id.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(id.to_ascii_lowercase()) } else { Cow::Borrowed(id) }
+}
+
+/// What an entity references.
+struct Resolved {
+    /// Ids by field.
+    found: Vec<(String, String)>,
+    /// Whether everything is there.
+    complete: bool,
+}
+
+/// Looks up what an entity references.
+fn resolve(catalog: &Catalog, entry: &Entry, known: &Ids<'_>, complaints: &mut BTreeMap<String, Complaints>) -> Resolved {
+    let mut resolved = Resolved { found: Vec::new(), complete: true };
+    for (field, target, written) in &entry.references {
+        let text_of = match written {
             Value::Object(reference) => reference.get("id").and_then(Value::as_str),
             other => other.as_str(),
         };
         let text_of = text_of.unwrap_or_default();
-        let found = if known.ids.contains(&(target.to_owned(), text_of.to_ascii_lowercase())) {
+        let targets = known.get(target);
+        let found = if targets.is_some_and(|targets| targets.ids.contains(&lowercase(text_of))) {
             Some(text_of)
         } else {
-            known.names.get(&(target.to_owned(), text_of.to_owned())).map(String::as_str).filter(|_| written.is_string())
+            targets.and_then(|targets| targets.names.get(text_of)).copied().filter(|_| written.is_string())
         };
         if let Some(id) = found {
-            entry.record.insert(field, json!({ "id": id }));
+            resolved.found.push((field.clone(), id.to_owned()));
             continue;
         }
-        all_found = false;
+        resolved.complete = false;
         let spelled = written.as_str().map_or_else(|| written.to_string(), str::to_owned);
         let complaint = Value::from(format!("invalid reference '{field}: {spelled}' (no such entry in '{target}')"));
-        let name = endpoint_name(&entry.schema, &entry.record).map(str::to_owned).or_else(|| text(&entry.record, "id"));
+        let name = endpoint_name(&entry.schema, &entry.record).or_else(|| text(&entry.record, "id"));
         let of = complaints.entry(entry.schema.name.to_string()).or_default();
-        if let Value::Array(list) = of.by_name.entry(name.unwrap_or_default()).or_insert_with(|| json!([])) {
+        if let Value::Array(list) = of.by_name.entry(name.unwrap_or_default().to_owned()).or_insert_with(|| json!([])) {
             list.push(complaint.clone());
         }
-        place(&mut of.placed, &entry.path, json!({ "@entity": [complaint] }));
+        place(&mut of.placed, &entry.place.path(catalog), json!({ "@entity": [complaint] }));
     }
-    all_found
+    resolved
 }
 
-fn text(record: &Record, field: &str) -> Option<String> {
-    record.get(field).and_then(Value::as_str).map(str::to_owned)
+fn text<'a>(record: &'a Record, field: &str) -> Option<&'a str> {
+    record.get(field).and_then(Value::as_str)
 }
 
 /// Files a complaint at its place in the document.
@@ -191,10 +224,16 @@ fn merge_value(into: &mut Value, other: Value) {
 }
 
 fn grouped(catalog: &Catalog, entries: Vec<Entry>) -> Vec<(Arc<Schema>, Vec<Record>)> {
-    let mut rows: HashMap<String, Vec<Record>> = HashMap::new();
+    let mut kinds: Vec<(Arc<Schema>, Vec<Record>)> = catalog.entities.iter().map(|schema| (Arc::clone(schema), Vec::new())).collect();
     for entry in entries {
-        rows.entry(entry.schema.name.to_string()).or_default().push(entry.record);
+        kinds[entry.place.kind].1.push(entry.record);
     }
-    let of = |schema: &Arc<Schema>| rows.remove(schema.name.as_ref()).map(|rows| (Arc::clone(schema), rows));
-    catalog.entities.iter().filter_map(of).collect()
+    kinds.retain(|(_, rows)| !rows.is_empty());
+    for (schema, rows) in &mut kinds {
+        // Stores keep rows by id, and take them in quicker that way. Rows that reference others of their kind stay behind them.
+        if schema.foreigns().all(|(_, entity, _)| entity != schema.name) {
+            rows.sort_by_cached_key(|row| text(row, "id").and_then(|id| Uuid::try_parse(id).ok()));
+        }
+    }
+    kinds
 }

@@ -202,7 +202,7 @@ fn an_export_reads_back_as_what_it_was() {
 fn the_answer_shows_values_as_they_were_given() {
     let document = read(json!({ "_format_version": "3.0", "upstreams": [{ "name": "u", "targets": [{ "target": "a" }] }] })).unwrap();
     let id = rows(&document, "targets")[0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(document.answer()["targets"][&id]["target"], "a");
+    assert_eq!(serde_json::from_slice::<Value>(&document.answer().unwrap()).unwrap()["targets"][&id]["target"], "a");
 }
 
 mod anything {
@@ -223,6 +223,21 @@ mod anything {
                     let _ = (refusal.flattened_body(), refusal.pretty(), refusal.error());
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn the_answer_holds_every_row_by_its_id_however_many_there_are() {
+    for count in [1, 25_000] {
+        let services: Vec<Value> = (0..count).map(|number| json!({ "name": format!("s{number}"), "host": "h.test" })).collect();
+        let document = read(json!({ "_format_version": "3.0", "services": services, "consumers": [{ "username": "u" }] })).unwrap();
+        let answer: Value = serde_json::from_slice(&document.answer().unwrap()).unwrap();
+        assert_eq!(answer["consumers"].as_object().unwrap().len(), 1);
+        let answered = answer["services"].as_object().unwrap();
+        assert_eq!(answered.len(), count);
+        for row in rows(&document, "services") {
+            assert_eq!(answered[row["id"].as_str().unwrap()], Value::Object(row));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Prepares every entity of a document by its schema, lifting nested ones out of their parents.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use portcullis_schema::{Catalog, Given, Op, Record, Schema};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::ids::{Names, Parent, endpoint_name, id_of};
+use super::ids::{self, Names, Parent, endpoint_name, id_of};
 use super::{Refusal, old_paths};
 
 /// One entity of the document, complete but for references by name.
@@ -15,13 +16,36 @@ pub(super) struct Entry {
     pub record: Record,
     /// `(field, entity, as written)`.
     pub references: Vec<(String, &'static str, Value)>,
-    /// Where it stands: lists and places in them, from the top.
-    pub path: Vec<(String, usize)>,
+    pub place: Place,
 }
 
-/// Every entity of a document, children before their parents, and the document with ids filled in.
+/// Where an entity stands in the document: in which list, and inside of what.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// The kind of entity, by its place in the catalog.
+    pub kind: usize,
+    pub at: usize,
+    inside: Option<Rc<Place>>,
+}
+
+impl Place {
+    /// Lists and places in them, from the top.
+    pub fn path(&self, catalog: &Catalog) -> Vec<(String, usize)> {
+        let mut path = Vec::new();
+        let mut next = Some(self);
+        while let Some(place) = next {
+            path.push((catalog.entities[place.kind].name.to_string(), place.at));
+            next = place.inside.as_deref();
+        }
+        path.reverse();
+        path
+    }
+}
+
+/// Every entity of a document, children before their parents.
 pub(super) struct Entries {
     pub entries: Vec<Entry>,
+    /// The document with ids filled in, if it may have to be quoted.
     pub input: Record,
     /// Whether values are computed on the way in, or are so already.
     pub transform: bool,
@@ -31,7 +55,8 @@ pub(super) struct Entries {
 const META: [&str; 4] = ["_format_version", "_transform", "_comment", "_ignore"];
 const VERSIONS: [&str; 3] = ["1.1", "2.1", "3.0"];
 
-pub(super) fn walk(catalog: &Catalog, mut input: Record, now: f64) -> Result<Entries, Box<Refusal>> {
+/// Uses the document up, unless it is to be `quoted` in a refusal.
+pub(super) fn walk(catalog: &Catalog, mut input: Record, now: f64, quoted: bool) -> Result<Entries, Box<Refusal>> {
     let mut fields = Record::new();
     let mut complain = |key: &str, complaint: &str| fields.insert(key.to_owned(), complaint.into());
     let version = input.get("_format_version").cloned().unwrap_or(Value::Null);
@@ -51,28 +76,33 @@ pub(super) fn walk(catalog: &Catalog, mut input: Record, now: f64) -> Result<Ent
     for key in input.keys().filter(|key| !META.contains(&key.as_str()) && !known(key)) {
         complain(key, "unknown field");
     }
+    let nesting = Refusal::nesting_of(catalog);
     let mut walker = Walker {
         catalog,
-        nesting: Refusal::nesting_of(catalog),
+        kinds: catalog.entities.iter().map(|schema| Kind::new(catalog, schema, &nesting)).collect(),
         // Some transformations look at what an entity references, which is known at the end only.
         given: Given { op: Op::Insert, existing: None, now, transform: false },
         old_paths: matches!(version.as_str(), Some("1.1" | "2.1")),
         names: Names::new(),
         entries: Vec::new(),
     };
-    walker.note_names(&input);
-    let mut annotated = input.clone();
-    for schema in catalog.entities.iter().filter(|schema| !schema.read_only) {
-        let Some(list) = input.get_mut(schema.name.as_ref()) else { continue };
-        if let Err(complaint) = walker.walk_list(schema, list, &mut annotated[schema.name.as_ref()], None, &[]) {
+    if walker.needs_names(&input) {
+        walker.note_names(&input);
+    }
+    let transform = input.get("_transform") != Some(&Value::Bool(false));
+    let kept = if quoted { input.clone() } else { Record::new() };
+    let mut annotated = kept.clone();
+    for (kind, schema) in catalog.entities.iter().enumerate().filter(|(_, schema)| !schema.read_only) {
+        let Some(list) = input.remove(schema.name.as_ref()) else { continue };
+        let annotated = annotated.get_mut(schema.name.as_ref());
+        if let Err(complaint) = walker.walk_list(kind, list, annotated, None, None) {
             fields.insert(schema.name.to_string(), complaint);
         }
     }
     if fields.is_empty() {
-        let transform = input.get("_transform") != Some(&Value::Bool(false));
         return Ok(Entries { entries: walker.entries, input: annotated, transform });
     }
-    Err(Box::new(Refusal { placed: fields.clone(), fields, input, nesting: walker.nesting, readable: true }))
+    Err(Box::new(Refusal { placed: fields.clone(), fields, input: kept, nesting, readable: true }))
 }
 
 /// What is wrong with the remarks of a document or an entity.
@@ -88,9 +118,47 @@ fn remarks(record: &Record) -> Vec<(&'static str, &'static str)> {
     found
 }
 
+/// What is asked of a kind of entity again and again, found out once.
+struct Kind {
+    schema: Arc<Schema>,
+    namespace: Uuid,
+    has_id: bool,
+    /// Kinds that may stand inside, with the field by which each references this one.
+    children: Vec<Child>,
+    foreigns: Vec<(String, &'static str)>,
+    transient: Vec<String>,
+    needs_names: bool,
+}
+
+struct Child {
+    name: String,
+    kind: usize,
+    field: String,
+}
+
+impl Kind {
+    fn new(catalog: &Catalog, schema: &Arc<Schema>, nesting: &[(String, String, String)]) -> Self {
+        let inside = nesting.iter().filter(|(outer, _, _)| *outer == schema.name);
+        let child = |(_, name, field): &(String, String, String)| {
+            let kind = catalog.entities.iter().position(|schema| schema.name == *name)?;
+            Some(Child { name: name.clone(), kind, field: field.clone() })
+        };
+        Self {
+            namespace: ids::namespace(schema),
+            has_id: schema.field("id").is_some(),
+            children: inside.filter_map(child).collect(),
+            foreigns: schema.foreigns().map(|(field, entity, _)| (field.to_owned(), entity)).collect(),
+            transient: schema.fields.iter().filter(|(_, field)| field.transient).map(|(name, _)| name.to_string()).collect(),
+            needs_names: ids::may_need_names(schema),
+            schema: Arc::clone(schema),
+        }
+    }
+}
+
 struct Walker<'a> {
     catalog: &'a Catalog,
-    nesting: Vec<(String, String, String)>,
+    /// In the catalog's order.
+    kinds: Vec<Kind>,
     given: Given<'static>,
     old_paths: bool,
     names: Names,
@@ -98,13 +166,28 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
+    /// Whether the id of anything in here is made of a reference by name.
+    fn needs_names(&self, holder: &Record) -> bool {
+        let lists = holder.iter().filter_map(|(key, value)| Some((key, value.as_array()?)));
+        let mut lists = lists.filter_map(|(key, items)| Some((self.kinds.iter().find(|kind| kind.schema.name == *key)?, items)));
+        lists.any(|(kind, items)| {
+            items.iter().filter_map(Value::as_object).any(|item| {
+                let by_name = |(field, _): &(String, &str)| item.get(field).is_some_and(Value::is_string);
+                kind.needs_names && !item.contains_key("id") && kind.foreigns.iter().any(by_name) || self.needs_names(item)
+            })
+        })
+    }
+
     /// Ids of everything that has a name, so that references by name can be part of other ids.
     fn note_names(&mut self, holder: &Record) {
-        for schema in &self.catalog.entities {
+        for kind in 0..self.kinds.len() {
+            let (schema, namespace) = (Arc::clone(&self.kinds[kind].schema), self.kinds[kind].namespace);
             let Some(Value::Array(items)) = holder.get(schema.name.as_ref()) else { continue };
             for item in items.iter().filter_map(Value::as_object) {
-                if let (Some(name), Value::String(id)) = (endpoint_name(schema, item), id_of(schema, item, None, 0, &self.names)) {
-                    self.names.insert((schema.name.to_string(), name.to_owned()), id);
+                if let (Some(name), Value::String(id)) =
+                    (endpoint_name(&schema, item), id_of(&schema, &namespace, item, None, 0, &self.names))
+                {
+                    self.names.entry(schema.name.to_string()).or_default().insert(name.to_owned(), id);
                 }
                 self.note_names(item);
             }
@@ -114,11 +197,11 @@ impl Walker<'_> {
     /// Answers a sparse list of complaints if there are any. `annotated` gets the ids.
     fn walk_list(
         &mut self,
-        schema: &Arc<Schema>,
-        list: &mut Value,
-        annotated: &mut Value,
+        kind: usize,
+        list: Value,
+        mut annotated: Option<&mut Value>,
         parent: Option<Parent<'_>>,
-        path: &[(String, usize)],
+        inside: Option<&Rc<Place>>,
     ) -> Result<(), Value> {
         let items = match list {
             Value::Null => return Ok(()),
@@ -127,10 +210,10 @@ impl Walker<'_> {
             _ => return Err("expected an array".into()),
         };
         let mut complaints = Vec::new();
-        for (at, item) in items.iter().enumerate() {
-            let mut path = path.to_vec();
-            path.push((schema.name.to_string(), at));
-            if let Err(complaint) = self.walk_item(schema, item, &mut annotated[at], parent, path) {
+        for (at, item) in items.into_iter().enumerate() {
+            let place = Place { kind, at, inside: inside.cloned() };
+            let annotated = annotated.as_deref_mut().map(|list| &mut list[at]);
+            if let Err(complaint) = self.walk_item(item, annotated, parent, place) {
                 complaints.resize(at, Value::Null);
                 complaints.push(complaint);
             }
@@ -138,47 +221,52 @@ impl Walker<'_> {
         if complaints.is_empty() { Ok(()) } else { Err(Value::Array(complaints)) }
     }
 
-    fn walk_item(
-        &mut self,
-        schema: &Arc<Schema>,
-        item: &Value,
-        annotated: &mut Value,
-        parent: Option<Parent<'_>>,
-        path: Vec<(String, usize)>,
-    ) -> Result<(), Value> {
+    fn walk_item(&mut self, item: Value, mut annotated: Option<&mut Value>, parent: Option<Parent<'_>>, place: Place) -> Result<(), Value> {
         let mut input = match item {
-            Value::Object(item) => item.clone(),
+            Value::Object(item) => item,
             Value::Array(list) if list.is_empty() => Record::new(),
             _ => return Err("expected a record".into()),
         };
-        if !annotated.is_object() {
+        if let Some(annotated) = annotated.as_deref_mut().filter(|annotated| !annotated.is_object()) {
             *annotated = json!({});
         }
-        let at = path.last().map_or(0, |(_, at)| *at);
+        let catalog = self.catalog;
+        let schema = &catalog.entities[place.kind];
         let mut complaints = Record::new();
-        complaints.extend(remarks(&input).into_iter().map(|(key, complaint)| (key.to_owned(), complaint.into())));
-        input.remove("_comment");
-        input.remove("_ignore");
-        let children = self.take_children(schema, &mut input);
-        let id = id_of(schema, &input, parent, at, &self.names);
-        for (child, field, mut list) in children {
-            let parent = id.as_str().map(|id| Parent { field: &field, id });
-            if let Err(complaint) = self.walk_list(&child, &mut list, &mut annotated[child.name.as_ref()], parent, &path) {
-                complaints.insert(child.name.to_string(), complaint);
+        if input.keys().any(|key| key.starts_with('_')) {
+            complaints.extend(remarks(&input).into_iter().map(|(key, complaint)| (key.to_owned(), complaint.into())));
+            input.remove("_comment");
+            input.remove("_ignore");
+        }
+        let children = self.take_children(place.kind, &mut input);
+        let id = id_of(schema, &self.kinds[place.kind].namespace, &input, parent, place.at, &self.names);
+        if !children.is_empty() {
+            let here = Rc::new(place.clone());
+            for (child, list) in children {
+                let Child { name, kind, field } = &self.kinds[place.kind].children[child];
+                let (name, kind, field) = (name.clone(), *kind, field.clone());
+                let parent = id.as_str().map(|id| Parent { field: &field, id });
+                let annotated = annotated.as_deref_mut().map(|annotated| &mut annotated[name.as_str()]);
+                if let Err(complaint) = self.walk_list(kind, list, annotated, parent, Some(&here)) {
+                    complaints.insert(name, complaint);
+                }
             }
         }
-        annotated["id"] = id.clone();
-        let references = self.take_references(schema, &mut input, parent, &mut complaints);
-        if schema.field("id").is_some() {
+        if let Some(annotated) = annotated {
+            annotated["id"] = id.clone();
+        }
+        let references = self.take_references(place.kind, &mut input, parent, &mut complaints);
+        if self.kinds[place.kind].has_id {
             input.insert("id".to_owned(), id);
         }
         if self.old_paths && schema.name == "routes" {
             old_paths::migrate(&mut input);
         }
-        match self.catalog.prepare_given(schema, input, self.given) {
+        let target = input.get("target").filter(|_| schema.name == "targets").and_then(Value::as_str).map(str::to_owned);
+        match catalog.prepare_given(schema, input, self.given) {
             Ok(mut record) => {
-                record.retain(|name, _| schema.field(name).is_none_or(|field| !field.transient));
-                self.entries.push(Entry { schema: Arc::clone(schema), record, references, path });
+                self.kinds[place.kind].transient.iter().for_each(|field| drop(record.remove(field)));
+                self.entries.push(Entry { schema: Arc::clone(schema), record, references, place });
             }
             Err(error) => {
                 let found = error.fields.and_then(|fields| match fields {
@@ -186,61 +274,60 @@ impl Walker<'_> {
                     _ => None,
                 });
                 for (field, complaint) in found.unwrap_or_default() {
-                    complaints.entry(field).or_insert_with(|| reworded(schema, item, complaint));
+                    complaints.entry(field).or_insert_with(|| reworded(target.as_deref(), complaint));
                 }
             }
         }
         if complaints.is_empty() { Ok(()) } else { Err(Value::Object(complaints)) }
     }
 
-    /// Lists of entities that stand inside this one, with the field by which each references it.
-    fn take_children(&self, schema: &Schema, input: &mut Record) -> Vec<(Arc<Schema>, String, Value)> {
-        let inside = self.nesting.iter().filter(|(outer, _, _)| *outer == schema.name);
-        let taken = inside.filter_map(|(_, child, field)| {
-            let list = input.remove(child)?;
-            Some((Arc::clone(self.catalog.entity(child)?), field.clone(), list))
-        });
-        taken.collect()
+    /// Lists of entities that stand inside this one, by their place among the kind's children.
+    fn take_children(&self, kind: usize, input: &mut Record) -> Vec<(usize, Value)> {
+        let children = &self.kinds[kind].children;
+        // Entities have a few fields, while some kinds may hold a dozen others.
+        let mut found: Vec<usize> = input.keys().filter_map(|key| children.iter().position(|child| child.name == *key)).collect();
+        found.sort_unstable();
+        found.into_iter().filter_map(|child| Some((child, input.remove(&children[child].name)?))).collect()
     }
 
     /// References as written, each replaced by one that a schema accepts until all entities are known. A nested entity
     /// references its parent by where it stands, whatever it says.
     fn take_references(
         &self,
-        schema: &Schema,
+        kind: usize,
         input: &mut Record,
         parent: Option<Parent<'_>>,
         complaints: &mut Record,
     ) -> Vec<(String, &'static str, Value)> {
         let mut references = Vec::new();
-        for (field, entity, _) in schema.foreigns() {
+        for (field, entity) in &self.kinds[kind].foreigns {
             let written = input.remove(field).unwrap_or(Value::Null);
             if let Some(parent) = parent.filter(|parent| parent.field == field) {
-                input.insert(field.to_owned(), json!({ "id": parent.id }));
+                input.insert(field.clone(), json!({ "id": parent.id }));
                 continue;
             }
             match &written {
                 Value::Null => continue,
-                Value::String(text) if text.is_empty() => _ = complaints.insert(field.to_owned(), "length must be at least 1".into()),
-                Value::String(_) => references.push((field.to_owned(), entity, written)),
+                Value::String(text) if text.is_empty() => _ = complaints.insert(field.clone(), "length must be at least 1".into()),
+                Value::String(_) => references.push((field.clone(), *entity, written)),
                 Value::Object(reference) if reference.contains_key("id") => {
-                    input.insert(field.to_owned(), written.clone());
-                    references.push((field.to_owned(), entity, written));
+                    input.insert(field.clone(), written.clone());
+                    references.push((field.clone(), *entity, written));
                     continue;
                 }
-                Value::Object(_) => _ = complaints.insert(field.to_owned(), json!({ "id": "missing primary key" })),
-                _ => _ = complaints.insert(field.to_owned(), "expected a string".into()),
+                Value::Object(_) => _ = complaints.insert(field.clone(), json!({ "id": "missing primary key" })),
+                _ => _ = complaints.insert(field.clone(), "expected a string".into()),
             }
-            input.insert(field.to_owned(), json!({ "id": Uuid::nil() }));
+            input.insert(field.clone(), json!({ "id": Uuid::nil() }));
         }
         references
     }
 }
 
 /// Kong's checks of a document quote the target, its Admin API doesn't.
-fn reworded(schema: &Schema, item: &Value, complaint: Value) -> Value {
-    match (complaint.as_str(), item.get("target").and_then(Value::as_str)) {
-        (Some(text), Some(target)) if schema.name == "targets" && text.starts_with("Invalid target; ") => {
+fn reworded(target: Option<&str>, complaint: Value) -> Value {
+    match (complaint.as_str(), target) {
+        (Some(text), Some(target)) if text.starts_with("Invalid target; ") => {
             text.replacen("Invalid target;", &format!("Invalid target ('{target}');"), 1).into()
         }
         _ => complaint,

@@ -1,6 +1,7 @@
 //! The configuration of a node without a database: from a file or a text into the store.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_admin::Writer;
@@ -11,20 +12,26 @@ use super::publisher::Publisher;
 use crate::conf::Settings;
 use crate::conf::settings::Database;
 
-/// Loads `declarative_config` or `declarative_config_string`, where one is set and the node has no database.
+/// Loads `declarative_config` or `declarative_config_string`, where one is set and the node has no database. Answers whether
+/// there was one: it is served then.
 ///
 /// Errors with Kong's indented list of complaints when it cannot be used.
-pub async fn load(settings: &Settings, catalog: &Catalog, publisher: &Publisher) -> Result<(), String> {
+pub async fn load(settings: &Settings, catalog: &Arc<Catalog>, publisher: &Publisher) -> Result<bool, String> {
     if settings.database != Database::Off {
-        return Ok(());
+        return Ok(false);
     }
-    let document = match (&settings.declarative_config, &settings.declarative_config_string) {
-        (Some(path), _) => read_file(catalog, path)?,
-        (None, Some(text)) => declarative::load(catalog, text, Format::Yaml, now()).map_err(|refusal| refusal.pretty())?,
-        (None, None) => return Ok(()),
-    };
+    let (file, text) = (settings.declarative_config.clone(), settings.declarative_config_string.clone());
+    let catalog = catalog.clone();
+    // On a thread that ends: what reading a large document took is given back with it.
+    let reading = tokio::task::spawn_blocking(move || match (file, text) {
+        (Some(path), _) => read_file(&catalog, &path).map(Some),
+        (None, Some(text)) => declarative::load(&catalog, &text, Format::Yaml, now()).map(Some).map_err(|refusal| refusal.pretty()),
+        (None, None) => Ok(None),
+    });
+    let Some(document) = reading.await.map_err(|error| format!("reading the configuration: {error}"))?? else { return Ok(false) };
     let rows = document.records.into_iter().flat_map(|(schema, rows)| rows.into_iter().map(move |row| (schema.clone(), row)));
-    publisher.replace(rows.collect(), document.hash).await.map_err(|error| error.to_string())
+    publisher.replace(rows.collect(), document.hash).await.map_err(|error| error.to_string())?;
+    Ok(true)
 }
 
 /// Reads a declarative file.

@@ -52,6 +52,8 @@ pub fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), String> {
     let log = log::start(file, &settings.log_level).map_err(|error| format!("{}: {error}", settings.error_log.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // What a thread has freed is given back once it ends: after a large configuration that is most of it.
+        .thread_keep_alive(Duration::from_secs(1))
         .thread_name("control")
         .enable_all()
         .build()
@@ -88,8 +90,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let (gateway, builder, tls) = generation(&settings, entries, &env)?;
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone()));
     let house = House { catalog, entries, store, declarative, env, node, publisher };
-    declarative::load(&settings, &house.catalog, &house.publisher).await?;
-    house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
+    if !declarative::load(&settings, &house.catalog, &house.publisher).await? {
+        house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
+    }
     let used = catalog::plugins_in_use(&house.catalog, &*house.store).await?;
     catalog::refuse_disabled(&used, house.entries)?;
     match catalog::without_handler(&used, house.entries) {

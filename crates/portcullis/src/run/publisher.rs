@@ -132,15 +132,21 @@ impl Writer for Publisher {
             let Some(declarative) = &self.declarative else {
                 return Err(StoreError::Unavailable("this store takes no whole configuration".to_owned()));
             };
-            let mut operations = vec![Operation::Clear];
-            operations.extend(rows.into_iter().map(|(schema, record)| Operation::Insert(schema, record)));
             let mut serving = self.serving.lock().await;
+            // Everything may have changed: a fresh build is both simpler and quicker than working every removal in. It is made
+            // of the rows at hand, and dropped should the store refuse them.
+            let builder = serving.builder.of(rows.iter().map(|(schema, record)| (&**schema, record)));
+            let mut operations = Vec::with_capacity(rows.len() + 1);
+            operations.push(Operation::Clear);
+            operations.extend(rows.into_iter().map(|(schema, record)| Operation::Insert(schema, record)));
             let applied = self.store.apply(ChangeSet { operations }).await?;
             declarative.set_hash(hash);
             serving.own.insert(applied.version);
             serving.version = serving.version.max(applied.version);
-            // Everything may have changed: a fresh build is both simpler and quicker than working every removal in.
-            serving.reload(&*self.store, &self.catalog).await
+            serving.builder = builder;
+            serving.builder.settle(SETTLE).await;
+            serving.publish();
+            Ok(())
         })
     }
 }

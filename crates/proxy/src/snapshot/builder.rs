@@ -12,7 +12,7 @@ use portcullis_entities::services::{Protocol, Service};
 use portcullis_entities::targets::Target;
 use portcullis_entities::upstreams::Upstream;
 use portcullis_plugin::{Entry, Env, Instance};
-use portcullis_schema::{Catalog, Record};
+use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::{Change, Filter, Store, StoreError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -74,11 +74,24 @@ impl Builder {
         self.work.upstreams.settle(limit).await;
     }
 
+    /// A builder like this one that holds nothing yet.
+    fn emptied(&self) -> Self {
+        let certificates = self.work.certificates.emptied();
+        let fresh = Self::new(self.entries, self.env.clone(), self.registry.clone(), certificates, self.work.workspace);
+        Self { loading: true, ..fresh }
+    }
+
+    /// Ends loading: what waited for everything to be there is worked out.
+    fn complete(mut self) -> Self {
+        self.loading = false;
+        let upstreams: Vec<Uuid> = self.upstreams.keys().copied().collect();
+        upstreams.into_iter().for_each(|id| self.balance(id));
+        self
+    }
+
     /// Forgets everything and reads the whole store.
     pub async fn load(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
-        let mut fresh =
-            Self::new(self.entries, self.env.clone(), self.registry.clone(), self.work.certificates.emptied(), self.work.workspace);
-        fresh.loading = true;
+        let mut fresh = self.emptied();
         for schema in &catalog.entities {
             if !fresh.reads(&schema.name) {
                 continue;
@@ -86,22 +99,33 @@ impl Builder {
             let mut after = None;
             loop {
                 let page = store.page(schema, after, PAGE, Filter::default()).await?;
-                let changes = page.rows.into_iter().filter_map(|row| {
-                    let id = id_of(&row)?;
-                    Some(Change { schema: schema.clone(), id, old: None, new: Some(row) })
-                });
-                fresh.apply(&changes.collect::<Vec<_>>());
+                fresh.take(page.rows.iter().map(|row| (&**schema, row)));
                 after = page.next;
                 if after.is_none() {
                     break;
                 }
             }
         }
-        fresh.loading = false;
-        let upstreams: Vec<Uuid> = fresh.upstreams.keys().copied().collect();
-        upstreams.into_iter().for_each(|id| fresh.balance(id));
-        *self = fresh;
+        *self = fresh.complete();
         Ok(())
+    }
+
+    /// A builder like this one of these rows and no others, in dependency order: what [`Builder::load`] would read from a
+    /// store that holds just them. This one stays as it is.
+    pub fn of<'a>(&self, rows: impl Iterator<Item = (&'a Schema, &'a Record)>) -> Self {
+        let mut fresh = self.emptied();
+        fresh.take(rows);
+        fresh.complete()
+    }
+
+    fn take<'a>(&mut self, rows: impl Iterator<Item = (&'a Schema, &'a Record)>) {
+        let mut touched = Vec::new();
+        for (schema, row) in rows {
+            if let Some(id) = id_of(row).filter(|_| self.reads(&schema.name)) {
+                self.change(&schema.name, id, None, Some(row), &mut touched);
+            }
+        }
+        self.replan(&touched);
     }
 
     /// Whether rows of this entity have a part in serving.
@@ -117,43 +141,57 @@ impl Builder {
     pub fn apply(&mut self, changes: &[Change]) {
         let mut touched = Vec::new();
         for change in changes {
-            let (old, new) = (change.old.as_ref(), change.new.as_ref());
-            match &*change.schema.name {
-                "services" => self.service(change.id, new),
-                "routes" => self.route(change.id, new),
-                "consumers" => self.consumer(change.id, new),
-                "plugins" => self.plugin(change.id, new, &mut touched),
-                "upstreams" => self.upstream(change.id, new),
-                "targets" => self.target(change.id, old, new),
-                "certificates" => {
-                    self.work.certificates.certificate(change.id, new);
-                    self.speak_anew(|service| service.client_certificate.as_ref().is_some_and(|of| of.id == change.id));
-                }
-                "ca_certificates" => {
-                    self.work.certificates.authority(change.id, new);
-                    self.speak_anew(|service| service.ca_certificates.iter().flatten().any(|id| *id == change.id));
-                }
-                "snis" => self.work.certificates.sni(old, new),
-                name => {
-                    for credentials in self.work.credentials.iter_mut().filter(|credentials| credentials.index.entity == name) {
-                        credentials.change(old, new);
-                    }
+            self.change(&change.schema.name, change.id, change.old.as_ref(), change.new.as_ref(), &mut touched);
+        }
+        self.replan(&touched);
+    }
+
+    fn replan(&mut self, touched: &[(Option<Uuid>, Option<Uuid>)]) {
+        let routes = &self.routes;
+        self.work.plugins.replan(touched, |route| routes.get(&route).and_then(|route| route.service));
+    }
+
+    fn change(
+        &mut self,
+        entity: &str,
+        id: Uuid,
+        old: Option<&Record>,
+        new: Option<&Record>,
+        touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>,
+    ) {
+        match entity {
+            "services" => self.service(id, new),
+            "routes" => self.route(id, new),
+            "consumers" => self.consumer(id, new),
+            "plugins" => self.plugin(id, new, touched),
+            "upstreams" => self.upstream(id, new),
+            "targets" => self.target(id, old, new),
+            "certificates" => {
+                self.work.certificates.certificate(id, new);
+                self.speak_anew(|service| service.client_certificate.as_ref().is_some_and(|of| of.id == id));
+            }
+            "ca_certificates" => {
+                self.work.certificates.authority(id, new);
+                self.speak_anew(|service| service.ca_certificates.iter().flatten().any(|of| *of == id));
+            }
+            "snis" => self.work.certificates.sni(old, new),
+            name => {
+                for credentials in self.work.credentials.iter_mut().filter(|credentials| credentials.index.entity == name) {
+                    credentials.change(old, new);
                 }
             }
         }
-        let routes = &self.routes;
-        self.work.plugins.replan(&touched, |route| routes.get(&route).and_then(|route| route.service));
     }
 
     fn service(&mut self, id: Uuid, new: Option<&Record>) {
-        let was_enabled = self.work.services.get(&id).is_none_or(|row| row.1.entity.enabled);
+        let was_enabled = self.work.services.get(&id).is_none_or(|row| row.0.entity.enabled);
         let Some(service) = read::<Service>(new) else {
             self.work.services.remove(&id);
             return;
         };
         let enabled = service.enabled;
         let row = service_row(service, &self.work.certificates);
-        self.work.services.insert(ById(id, Arc::new(row)));
+        self.work.services.insert(ById(Arc::new(row)));
         if enabled != was_enabled {
             let routes: Vec<Arc<router::Route>> = self.routes.values().filter(|route| route.service == Some(id)).cloned().collect();
             routes.into_iter().for_each(|route| self.place(route));
@@ -163,10 +201,10 @@ impl Builder {
     /// Works out anew how TLS is spoken with the services whose certificates changed.
     fn speak_anew(&mut self, concerned: impl Fn(&Service) -> bool) {
         let rows: Vec<Arc<ServiceRow>> =
-            self.work.services.iter().filter(|row| row.1.https && concerned(&row.1.entity)).map(|row| row.1.clone()).collect();
+            self.work.services.iter().filter(|row| row.0.https && concerned(&row.0.entity)).map(|row| row.0.clone()).collect();
         for row in rows {
             let fresh = service_row((*row.entity).clone(), &self.work.certificates);
-            self.work.services.insert(ById(row.entity.id, Arc::new(fresh)));
+            self.work.services.insert(ById(Arc::new(fresh)));
         }
     }
 
@@ -191,7 +229,7 @@ impl Builder {
     /// Puts a route into the router, or takes it out while its service is disabled. Routes for streams only have no place in
     /// a router for HTTP.
     fn place(&mut self, route: Arc<router::Route>) {
-        let disabled = route.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.1.entity.enabled));
+        let disabled = route.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.0.entity.enabled));
         if disabled || !route.protocols.any_http() {
             self.work.router.remove(route.id);
         } else {
@@ -232,7 +270,7 @@ impl Builder {
 
     fn consumer(&mut self, id: Uuid, new: Option<&Record>) {
         if let Some(old) = self.work.consumers.remove(&id)
-            && let Some(username) = old.1.username.as_deref()
+            && let Some(username) = old.0.username.as_deref()
         {
             self.work.usernames.remove(username);
         }
@@ -240,7 +278,7 @@ impl Builder {
         if consumer.username.is_some() {
             self.work.usernames.insert(ByUsername(consumer.clone()));
         }
-        self.work.consumers.insert(ById(id, consumer));
+        self.work.consumers.insert(ById(consumer));
     }
 
     fn plugin(&mut self, id: Uuid, new: Option<&Record>, touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>) {
@@ -284,9 +322,7 @@ fn id_of(record: &Record) -> Option<Uuid> {
 
 fn read<T: DeserializeOwned>(record: Option<&Record>) -> Option<T> {
     let record = record?;
-    serde_json::from_value(Value::Object(record.clone()))
-        .inspect_err(|error| error!(%error, id = ?record.get("id"), "row left out: it is not what its schema says"))
-        .ok()
+    T::deserialize(record).inspect_err(|error| error!(%error, id = ?record.get("id"), "row left out: it is not what its schema says")).ok()
 }
 
 fn service_row(entity: Service, certificates: &Certificates) -> ServiceRow {

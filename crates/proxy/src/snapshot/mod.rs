@@ -41,18 +41,35 @@ pub struct ServiceRow {
     pub host_header: Box<[u8]>,
 }
 
-struct ById<T>(Uuid, Arc<T>);
+/// Something with an id.
+trait Identified {
+    fn id(&self) -> &Uuid;
+}
 
-impl<T> Clone for ById<T> {
-    fn clone(&self) -> Self {
-        Self(self.0, self.1.clone())
+impl Identified for ServiceRow {
+    fn id(&self) -> &Uuid {
+        &self.entity.id
     }
 }
 
-impl<T> Keyed for ById<T> {
+impl Identified for Consumer {
+    fn id(&self) -> &Uuid {
+        &self.id
+    }
+}
+
+struct ById<T>(Arc<T>);
+
+impl<T> Clone for ById<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Identified> Keyed for ById<T> {
     type Key = Uuid;
     fn key(&self) -> &Uuid {
-        &self.0
+        self.0.id()
     }
 }
 
@@ -82,11 +99,11 @@ pub struct Snapshot {
 impl Snapshot {
     #[inline]
     pub fn service(&self, id: &Uuid) -> Option<&ServiceRow> {
-        self.services.get(id).map(|row| &*row.1)
+        self.services.get(id).map(|row| &*row.0)
     }
 
     pub fn consumer(&self, id: Uuid) -> Option<Arc<Consumer>> {
-        self.consumers.get(&id).map(|row| row.1.clone())
+        self.consumers.get(&id).map(|row| row.0.clone())
     }
 
     pub fn consumer_by_username(&self, username: &str) -> Option<Arc<Consumer>> {

@@ -1,12 +1,18 @@
 //! Rows and their indexes in memory: reading them, and drafting the next contents.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
-use std::sync::Arc;
+use std::cmp::Ordering;
+use std::hash::BuildHasher;
+use std::num::NonZeroU64;
+use std::sync::{Arc, LazyLock};
 
+use foldhash::quality::RandomState;
 use portcullis_schema::Record;
+use serde::Serializer as _;
+use serde::ser::Error as _;
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::sorted::Sorted;
 use crate::layout::{Cell, Indexed, Layout, tags_of};
 use crate::transact::{Fault, Rows, Stored, show};
 use crate::{Filter, Key, Page, Tags};
@@ -17,42 +23,113 @@ pub(super) struct Contents {
     tables: Vec<Arc<Table>>,
 }
 
+/// A copy shares everything that isn't written to.
 #[derive(Clone, Default)]
 struct Table {
-    rows: BTreeMap<Uuid, Row>,
-    /// In the order of the layout's uniques.
-    uniques: Vec<BTreeMap<Cell, Uuid>>,
+    rows: Sorted<Row>,
+    /// In the order of the layout's uniques: hashes of values, and the rows that have them. What has the hash that is looked
+    /// for is read to see whether it has the value too.
+    uniques: Vec<Sorted<(u64, Uuid)>>,
     /// `(parent, row)`, in the order of the layout's foreigns.
-    children: Vec<BTreeSet<(Uuid, Uuid)>>,
-    tags: BTreeMap<Arc<str>, BTreeSet<Uuid>>,
+    children: Vec<Sorted<(Uuid, Uuid)>>,
+    tags: Sorted<(Arc<str>, Uuid)>,
     /// Rows that have tags.
-    tagged: BTreeSet<Uuid>,
+    tagged: Sorted<Uuid>,
 }
 
 #[derive(Clone)]
 struct Row {
-    json: Arc<str>,
-    expires_at: Option<u64>,
+    id: Uuid,
+    /// See [`pack`].
+    text: Arc<str>,
+    expires_at: Option<NonZeroU64>,
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Row {}
+
+impl PartialOrd for Row {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Row {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
 }
 
 impl Row {
     fn alive(&self, now: u64) -> bool {
-        self.expires_at.is_none_or(|at| at > now)
+        self.expires_at.is_none_or(|at| at.get() > now)
     }
 
-    fn parse(&self) -> Result<Record, Fault> {
-        serde_json::from_str(&self.json).map_err(|error| Fault::Broken(format!("a row is damaged: {error}")))
+    fn expires_at(&self) -> Option<u64> {
+        self.expires_at.map(NonZeroU64::get)
+    }
+
+    fn parse(&self, described: &crate::layout::Table) -> Result<Record, Fault> {
+        unpack(described, self.id, &self.text).map_err(|error| Fault::Broken(format!("a row is damaged: {error}")))
     }
 }
 
+/// Before the text of a record that is kept as it is.
+const WHOLE: char = '=';
+
+/// A record as text: without what is null, and without the id, if [`unpack`] puts back exactly that.
+fn pack(described: &crate::layout::Table, id: Uuid, record: &Record) -> serde_json::Result<String> {
+    let spelled =
+        record.get("id").and_then(Value::as_str).is_some_and(|text| id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text);
+    // Both are sorted by name. Of what isn't in the schema, all is kept.
+    let mut due = described.kept.iter().map(String::as_str).peekable();
+    let mut left = Vec::with_capacity(record.len());
+    for (field, value) in record {
+        let known = due.next_if_eq(&field.as_str()).is_some();
+        if !known || !(value.is_null() || field == "id") {
+            left.push((field, value));
+        }
+    }
+    if !spelled || due.next().is_some() {
+        return Ok(format!("{WHOLE}{}", serde_json::to_string(record)?));
+    }
+    let mut text = Vec::with_capacity(256);
+    serde_json::Serializer::new(&mut text).collect_map(left)?;
+    String::from_utf8(text).map_err(serde_json::Error::custom)
+}
+
+fn unpack(described: &crate::layout::Table, id: Uuid, text: &str) -> serde_json::Result<Record> {
+    if let Some(whole) = text.strip_prefix(WHOLE) {
+        return serde_json::from_str(whole);
+    }
+    let mut record: Record = serde_json::from_str(text)?;
+    record.insert("id".to_owned(), id.to_string().into());
+    for field in &described.kept {
+        if !record.contains_key(field) {
+            record.insert(field.clone(), Value::Null);
+        }
+    }
+    Ok(record)
+}
+
+fn hash_of(cell: &Cell) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    HASHER.hash_one(cell)
+}
+
 /// The references of one foreign field, and the parent whose rows are wanted.
-type Siblings<'a> = (&'a BTreeSet<(Uuid, Uuid)>, Uuid);
+type Siblings<'a> = (&'a Sorted<(Uuid, Uuid)>, Uuid);
 
 impl Contents {
     pub fn empty(layout: &Layout) -> Self {
         let table = |described: &crate::layout::Table| Table {
-            uniques: vec![BTreeMap::new(); described.uniques.len()],
-            children: vec![BTreeSet::new(); described.foreigns.len()],
+            uniques: vec![Sorted::default(); described.uniques.len()],
+            children: vec![Sorted::default(); described.foreigns.len()],
             ..Table::default()
         };
         Self { version: 0, tables: layout.tables.iter().map(|described| Arc::new(table(described))).collect() }
@@ -63,12 +140,12 @@ impl Contents {
         let id = match key {
             Key::Id(id) => Some(*id),
             _ => match described.resolve(key).map_err(Fault::Broken)? {
-                Some((unique, cell)) => table.uniques[unique].get(&cell).copied(),
+                Some((unique, cell)) => table.holder(described, unique, &cell)?.map(|row| row.id),
                 None => None,
             },
         };
-        let row = id.and_then(|id| table.rows.get(&id)).filter(|row| row.alive(now));
-        row.map(|row| Ok(show(described, row.parse()?, row.expires_at, now))).transpose()
+        let row = id.and_then(|id| table.row(id)).filter(|row| row.alive(now));
+        row.map(|row| Ok(show(described, row.parse(described)?, row.expires_at(), now))).transpose()
     }
 
     pub fn page(&self, layout: &Layout, place: usize, after: Option<Uuid>, size: usize, filter: &Filter, now: u64) -> Result<Page, Fault> {
@@ -86,13 +163,13 @@ impl Contents {
         let mut shown = None;
         while let Some(id) = table.next(last, parent, filter.tags.as_ref()) {
             last = Some(id);
-            let Some(row) = table.rows.get(&id).filter(|row| row.alive(now)) else { continue };
+            let Some(row) = table.row(id).filter(|row| row.alive(now)) else { continue };
             if page.rows.len() == size {
                 page.next = shown;
                 break;
             }
             shown = Some(id);
-            page.rows.push(show(described, row.parse()?, row.expires_at, now));
+            page.rows.push(show(described, row.parse(described)?, row.expires_at(), now));
         }
         Ok(page)
     }
@@ -106,22 +183,25 @@ impl Contents {
         now: u64,
     ) -> Result<Vec<(String, Uuid, String)>, Fault> {
         let mut found = Vec::new();
-        let mut start = match after {
-            Some((id, _)) => Bound::Included(*id),
-            None => Bound::Unbounded,
-        };
+        let mut last = after.map(|(id, _)| *id);
+        // The row where the last page ended is looked at once more: it may have more tags to show.
+        let mut again = after.is_some();
         while found.len() < size {
             // The next id that any table has tags for; two tables may share it.
             let next = self.tables.iter().filter_map(|table| {
-                let ids = tag.map_or(Some(&table.tagged), |tag| table.tags.get(tag));
-                ids?.range((start, Bound::Unbounded)).next().copied()
+                let before = |id: &Uuid| last.is_some_and(|last| if again { *id < last } else { *id <= last });
+                match tag {
+                    None => table.tagged.from(before).next().copied(),
+                    Some(tag) => table.carrying(tag, before).next(),
+                }
             });
             let Some(id) = next.min() else { break };
-            start = Bound::Excluded(id);
+            (last, again) = (Some(id), false);
             let mut here = Vec::new();
             for (table, described) in self.tables.iter().zip(&layout.tables) {
-                let Some(row) = table.rows.get(&id).filter(|row| table.tagged.contains(&id) && row.alive(now)) else { continue };
-                here.extend(tags_of(&row.parse()?).into_iter().map(|tag| (described.name().to_owned(), id, tag)));
+                let tagged = table.tagged.get(|other| other.cmp(&id)).is_some();
+                let Some(row) = table.row(id).filter(|row| tagged && row.alive(now)) else { continue };
+                here.extend(tags_of(&row.parse(described)?).into_iter().map(|tag| (described.name().to_owned(), id, tag)));
             }
             if let Some((last, shown)) = after
                 && *last == id
@@ -138,11 +218,33 @@ impl Contents {
 }
 
 impl Table {
+    fn row(&self, id: Uuid) -> Option<&Row> {
+        self.rows.get(|row| row.id.cmp(&id))
+    }
+
+    /// The row that has this unique value.
+    fn holder(&self, described: &crate::layout::Table, unique: usize, cell: &Cell) -> Result<Option<&Row>, Fault> {
+        let hash = hash_of(cell);
+        let holders = self.uniques[unique].from(|(other, _)| *other < hash).take_while(|(other, _)| *other == hash);
+        for row in holders.filter_map(|(_, id)| self.row(*id)) {
+            if described.index(&row.parse(described)?).uniques[unique].as_ref() == Some(cell) {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Rows with this tag that don't lie before, in order.
+    fn carrying<'a>(&'a self, tag: &'a str, before: impl Fn(&Uuid) -> bool) -> impl Iterator<Item = Uuid> {
+        let items = self.tags.from(move |(other, id)| &**other < tag || (&**other == tag && before(id)));
+        items.take_while(move |(other, _)| &**other == tag).map(|(_, id)| *id)
+    }
+
     /// The first row after `after` that the filter lets through, alive or not.
     fn next(&self, mut after: Option<Uuid>, parent: Option<Siblings<'_>>, tags: Option<&Tags>) -> Option<Uuid> {
         loop {
             let candidate = self.candidate(after, parent, tags)?;
-            if parent.is_none_or(|(children, id)| children.contains(&(id, candidate))) {
+            if parent.is_none_or(|(children, id)| children.get(|pair| pair.cmp(&(id, candidate))).is_some()) {
                 return Some(candidate);
             }
             after = Some(candidate);
@@ -151,57 +253,48 @@ impl Table {
 
     /// The first row after `after` that the tags let through or, without tags, the parent.
     fn candidate(&self, after: Option<Uuid>, parent: Option<Siblings<'_>>, tags: Option<&Tags>) -> Option<Uuid> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let first = |ids: &BTreeSet<Uuid>| ids.range((start, Bound::Unbounded)).next().copied();
-        let carried = |tag: &String| self.tags.get(tag.as_str());
+        let before = |id: &Uuid| after.is_some_and(|after| *id <= after);
+        let carries = |tag: &str, id: Uuid| self.tags.get(|(other, row)| (&**other, *row).cmp(&(tag, id))).is_some();
         match (tags, parent) {
             (Some(Tags::All(tags)), _) if !tags.is_empty() => {
                 // Walks the rarest tag: the others only confirm.
-                let mut all = tags.iter().map(carried).collect::<Option<Vec<_>>>()?;
-                all.sort_by_key(|ids| ids.len());
-                let (rarest, others) = all.split_first()?;
-                let mut ids = rarest.range((start, Bound::Unbounded));
-                ids.find(|id| others.iter().all(|others| others.contains(id))).copied()
+                let count = |tag: &str| self.tags.rank(|(other, _)| &**other <= tag) - self.tags.rank(|(other, _)| &**other < tag);
+                let rarest = tags.iter().min_by_key(|tag| count(tag))?;
+                self.carrying(rarest, before).find(|id| tags.iter().all(|tag| tag == rarest || carries(tag, *id)))
             }
-            (Some(Tags::Any(tags)), _) if !tags.is_empty() => tags.iter().filter_map(carried).filter_map(first).min(),
+            (Some(Tags::Any(tags)), _) if !tags.is_empty() => tags.iter().filter_map(|tag| self.carrying(tag, before).next()).min(),
             (_, Some((children, parent))) => {
-                let lowest = match after {
-                    Some(id) => Bound::Excluded((parent, id)),
-                    None => Bound::Included((parent, Uuid::nil())),
-                };
-                let mut rows = children.range((lowest, Bound::Included((parent, Uuid::max()))));
-                rows.next().map(|(_, id)| *id)
+                let (holder, row) = children.from(|(other, row)| *other < parent || (*other == parent && before(row))).next()?;
+                (*holder == parent).then_some(*row)
             }
-            _ => self.rows.range((start, Bound::Unbounded)).next().map(|(id, _)| *id),
+            _ => self.rows.from(|row| before(&row.id)).next().map(|row| row.id),
         }
     }
 
     fn unlink(&mut self, id: Uuid, old: &Indexed) {
         for (index, cell) in self.uniques.iter_mut().zip(&old.uniques) {
             if let Some(cell) = cell {
-                index.remove(cell);
+                let hash = hash_of(cell);
+                index.remove(|item| item.cmp(&(hash, id)));
             }
         }
         for (index, parent) in self.children.iter_mut().zip(&old.parents) {
             if let Some(parent) = parent {
-                index.remove(&(*parent, id));
+                index.remove(|item| item.cmp(&(*parent, id)));
             }
         }
         for tag in &old.tags {
-            if let Some(rows) = self.tags.get_mut(tag.as_str()) {
-                rows.remove(&id);
-                if rows.is_empty() {
-                    self.tags.remove(tag.as_str());
-                }
-            }
+            self.tags.remove(|(other, row)| (&**other, *row).cmp(&(tag.as_str(), id)));
         }
-        self.tagged.remove(&id);
+        if !old.tags.is_empty() {
+            self.tagged.remove(|other| other.cmp(&id));
+        }
     }
 
     fn link(&mut self, id: Uuid, new: Indexed) {
         for (index, cell) in self.uniques.iter_mut().zip(new.uniques) {
             if let Some(cell) = cell {
-                index.insert(cell, id);
+                index.insert((hash_of(&cell), id));
             }
         }
         for (index, parent) in self.children.iter_mut().zip(new.parents) {
@@ -213,8 +306,19 @@ impl Table {
             self.tagged.insert(id);
         }
         for tag in new.tags {
-            self.tags.entry(tag.into()).or_default().insert(id);
+            // Rows that carry a tag share its text.
+            let known = self.tags.from(|(other, _)| **other < *tag).next().filter(|(other, _)| **other == *tag);
+            let shared = known.map_or_else(|| Arc::from(tag.as_str()), |(shared, _)| shared.clone());
+            self.tags.insert((shared, id));
         }
+    }
+
+    fn shrink(&mut self) {
+        self.rows.shrink();
+        self.uniques.iter_mut().for_each(Sorted::shrink);
+        self.children.iter_mut().for_each(Sorted::shrink);
+        self.tags.shrink();
+        self.tagged.shrink();
     }
 }
 
@@ -229,39 +333,44 @@ impl<'a> Draft<'a> {
         Self { layout, tables: contents.tables.clone() }
     }
 
-    pub fn finish(self, version: u64) -> Contents {
+    pub fn finish(mut self, version: u64) -> Contents {
+        // What was written to belongs to nobody else yet.
+        self.tables.iter_mut().filter_map(Arc::get_mut).for_each(Table::shrink);
         Contents { version, tables: self.tables }
     }
 }
 
 impl Rows for Draft<'_> {
     fn find(&mut self, table: usize, id: Uuid) -> Result<Option<Stored>, Fault> {
-        let row = self.tables[table].rows.get(&id);
-        row.map(|row| Ok(Stored { record: row.parse()?, expires_at: row.expires_at })).transpose()
+        let described = &self.layout.tables[table];
+        let row = self.tables[table].row(id);
+        row.map(|row| Ok(Stored { record: row.parse(described)?, expires_at: row.expires_at() })).transpose()
     }
 
     fn expiry(&mut self, table: usize, id: Uuid) -> Result<Option<Option<u64>>, Fault> {
-        Ok(self.tables[table].rows.get(&id).map(|row| row.expires_at))
+        Ok(self.tables[table].row(id).map(Row::expires_at))
     }
 
     fn holder(&mut self, table: usize, unique: usize, cell: &Cell) -> Result<Option<(Uuid, Option<u64>)>, Fault> {
-        let table = &self.tables[table];
-        let id = table.uniques[unique].get(cell).copied();
-        Ok(id.map(|id| (id, table.rows.get(&id).and_then(|row| row.expires_at))))
+        let row = self.tables[table].holder(&self.layout.tables[table], unique, cell)?;
+        Ok(row.map(|row| (row.id, row.expires_at())))
     }
 
     fn children(&mut self, child: usize, foreign: usize, parent: Uuid, limit: usize) -> Result<Vec<Uuid>, Fault> {
-        let rows = self.tables[child].children[foreign].range((parent, Uuid::nil())..=(parent, Uuid::max()));
-        Ok(rows.take(limit).map(|(_, id)| *id).collect())
+        let rows = self.tables[child].children[foreign].from(|(other, _)| *other < parent);
+        Ok(rows.take_while(|(other, _)| *other == parent).take(limit).map(|(_, id)| *id).collect())
     }
 
     fn put(&mut self, table: usize, id: Uuid, row: &Stored, indexed: Indexed, old: Option<Indexed>) -> Result<(), Fault> {
-        let text = serde_json::to_string(&row.record).map_err(|error| Fault::Broken(format!("a record cannot be written: {error}")))?;
+        let text = pack(&self.layout.tables[table], id, &row.record);
+        let text = text.map_err(|error| Fault::Broken(format!("a record cannot be written: {error}")))?;
         let table = Arc::make_mut(&mut self.tables[table]);
         if let Some(old) = old {
             table.unlink(id, &old);
         }
-        table.rows.insert(id, Row { json: text.into(), expires_at: row.expires_at });
+        // A time to live that ended with the epoch has ended long since.
+        let expires_at = row.expires_at.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN));
+        table.rows.insert(Row { id, text: text.into(), expires_at });
         table.link(id, indexed);
         Ok(())
     }
@@ -269,7 +378,7 @@ impl Rows for Draft<'_> {
     fn remove(&mut self, table: usize, id: Uuid, old: Indexed) -> Result<(), Fault> {
         let table = Arc::make_mut(&mut self.tables[table]);
         table.unlink(id, &old);
-        table.rows.remove(&id);
+        table.rows.remove(|row| row.id.cmp(&id));
         Ok(())
     }
 
