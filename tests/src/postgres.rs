@@ -138,11 +138,13 @@ impl Postgres {
         self.database_like("template1")
     }
 
-    /// Makes a copy of a database that nobody uses, and answers its name.
+    /// Makes a copy of a database once nobody uses it any more, and answers its name.
     pub fn database_like(&self, template: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        self.run("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"));
+        // The sessions of whoever made it end a moment after their clients.
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        eventually("the database is copied", || self.try_run("postgres", &copy).is_some());
         name
     }
 

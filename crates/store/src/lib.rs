@@ -13,8 +13,8 @@
 
 pub mod declarative;
 pub mod embedded;
-pub mod postgres;
 mod layout;
+pub mod postgres;
 #[cfg(test)]
 mod suite;
 mod transact;

@@ -20,7 +20,7 @@ mod read;
 mod rows;
 mod statements;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod values;
 mod writer;
 
@@ -37,8 +37,8 @@ use uuid::Uuid;
 use crate::layout::{Layout, Table};
 use crate::transact::Fault;
 use crate::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
-pub use connect::Server;
 use connect::Connections;
+pub use connect::Server;
 use fault::explain;
 use listener::Listener;
 use read::Reader;

@@ -19,12 +19,8 @@ pub(super) fn explain(error: &Error) -> String {
 
 /// Somebody else wrote at the same time: run again, the transaction sees what they did.
 pub(super) fn is_conflict(error: &Error) -> bool {
-    const CONFLICTS: [SqlState; 4] = [
-        SqlState::UNIQUE_VIOLATION,
-        SqlState::FOREIGN_KEY_VIOLATION,
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-    ];
+    const CONFLICTS: [SqlState; 4] =
+        [SqlState::UNIQUE_VIOLATION, SqlState::FOREIGN_KEY_VIOLATION, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
     error.code().is_some_and(|code| CONFLICTS.contains(code))
 }
 

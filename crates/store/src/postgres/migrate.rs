@@ -32,24 +32,35 @@ pub const SUBSYSTEMS: &[Subsystem] = &[
         "core",
         include_str!("migrations/core.sql"),
         [
-            "000_base", "003_100_to_110", "004_110_to_120", "005_120_to_130", "006_130_to_140", "007_140_to_150", "008_150_to_200",
-            "009_200_to_210", "010_210_to_211", "011_212_to_213", "012_213_to_220", "013_220_to_230", "014_230_to_270",
-            "015_270_to_280", "016_280_to_300", "017_300_to_310", "018_310_to_320", "019_320_to_330", "020_330_to_340",
-            "021_340_to_350", "022_350_to_360", "023_360_to_370", "024_380_to_390"
+            "000_base",
+            "003_100_to_110",
+            "004_110_to_120",
+            "005_120_to_130",
+            "006_130_to_140",
+            "007_140_to_150",
+            "008_150_to_200",
+            "009_200_to_210",
+            "010_210_to_211",
+            "011_212_to_213",
+            "012_213_to_220",
+            "013_220_to_230",
+            "014_230_to_270",
+            "015_270_to_280",
+            "016_280_to_300",
+            "017_300_to_310",
+            "018_310_to_320",
+            "019_320_to_330",
+            "020_330_to_340",
+            "021_340_to_350",
+            "022_350_to_360",
+            "023_360_to_370",
+            "024_380_to_390"
         ]
     ),
     subsystem!("acl", include_str!("migrations/acl.sql"), ["000_base_acl", "002_130_to_140", "003_200_to_210", "004_212_to_213"]),
-    subsystem!(
-        "acme",
-        include_str!("migrations/acme.sql"),
-        ["000_base_acme", "001_280_to_300", "002_320_to_330", "003_350_to_360"]
-    ),
+    subsystem!("acme", include_str!("migrations/acme.sql"), ["000_base_acme", "001_280_to_300", "002_320_to_330", "003_350_to_360"]),
     subsystem!("ai-proxy", ["001_360_to_370"]),
-    subsystem!(
-        "basic-auth",
-        include_str!("migrations/basic-auth.sql"),
-        ["000_base_basic_auth", "002_130_to_140", "003_200_to_210"]
-    ),
+    subsystem!("basic-auth", include_str!("migrations/basic-auth.sql"), ["000_base_basic_auth", "002_130_to_140", "003_200_to_210"]),
     subsystem!("bot-detection", ["001_200_to_210"]),
     subsystem!("hmac-auth", include_str!("migrations/hmac-auth.sql"), ["000_base_hmac_auth", "002_130_to_140", "003_200_to_210"]),
     subsystem!("http-log", ["001_280_to_300"]),
@@ -99,7 +110,10 @@ impl Steps {
 
     /// Every step there is.
     pub fn all() -> Vec<Self> {
-        SUBSYSTEMS.iter().map(|of| Self { subsystem: of.name.to_owned(), names: of.migrations.iter().map(|&name| name.to_owned()).collect() }).collect()
+        SUBSYSTEMS
+            .iter()
+            .map(|of| Self { subsystem: of.name.to_owned(), names: of.migrations.iter().map(|&name| name.to_owned()).collect() })
+            .collect()
     }
 }
 

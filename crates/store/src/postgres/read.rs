@@ -135,9 +135,8 @@ impl Reader<'_> {
             let alive = if statements.ttl { " AND (ttl IS NULL OR ttl > $4)" } else { "" };
             let carries = if wanted.is_some() { "tags @> $3" } else { "tags <> '{}'" };
             let table = &statements.table;
-            parts.push(format!(
-                "(SELECT id, {place} AS place, tags FROM {table} WHERE id >= $1 AND {carries}{alive} ORDER BY id LIMIT $2)"
-            ));
+            parts
+                .push(format!("(SELECT id, {place} AS place, tags FROM {table} WHERE id >= $1 AND {carries}{alive} ORDER BY id LIMIT $2)"));
         }
         if parts.is_empty() || size == 0 {
             return Ok(Vec::new());
