@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_postgres::{AsyncMessage, Client, Row};
 use uuid::Uuid;
@@ -29,6 +30,9 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 /// How often the server is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(1);
 
+/// Notifications that may wait.
+const RINGS: usize = 1024;
+
 pub(super) struct Listener {
     shared: Arc<Shared>,
     connections: Connections,
@@ -44,7 +48,7 @@ pub(super) struct Listener {
 /// An open connection that listens.
 pub(super) struct Session {
     client: Client,
-    rings: mpsc::UnboundedReceiver<Uuid>,
+    rings: mpsc::Receiver<Uuid>,
 }
 
 impl Listener {
@@ -57,14 +61,15 @@ impl Listener {
         let server = self.connections.server.clone();
         let connecting = async {
             let (client, mut connection) = server.config().connect(server.tls()?).await.map_err(|error| explain(&error))?;
-            let (ring, rings) = mpsc::unbounded_channel();
+            let (ring, rings) = mpsc::channel(RINGS);
             tokio::spawn(async move {
                 let mut messages = poll_fn(move |context| connection.poll_message(context));
                 // Ends with the connection; dropping the sender tells.
                 while let Some(Ok(message)) = messages.next().await {
                     if let AsyncMessage::Notification(told) = message
                         && let Ok(id) = Uuid::try_parse(told.payload())
-                        && ring.send(id).is_err()
+                        // What doesn't fit is found by asking: see `listen`.
+                        && let Err(TrySendError::Closed(_)) = ring.try_send(id)
                     {
                         return;
                     }
@@ -118,7 +123,8 @@ impl Listener {
                     while let Ok(id) = session.rings.try_recv() {
                         ids.push(id);
                     }
-                    self.rung(&session.client, ids).await
+                    // As many as may wait: there may have been more.
+                    if ids.len() < RINGS { self.rung(&session.client, ids).await } else { self.catch_up(&session.client).await }
                 }
                 _ = poll.tick() => self.catch_up(&session.client).await,
                 _ = ping.tick() => within(PING, session.client.batch_execute("SELECT 1")).await,

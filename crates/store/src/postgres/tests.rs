@@ -23,10 +23,13 @@ fn server(database: &str) -> Server {
     Server { port: running.port(), database: database.to_owned(), ..Server::default() }
 }
 
-/// A database with the tables.
+/// A database with the tables, which nobody is connected to.
 pub(crate) async fn bootstrapped() -> String {
     let database = Running::shared().database();
-    bootstrap(&server(&database)).await;
+    let server = server(&database);
+    // On a runtime of its own, with which the connection ends.
+    let make = move || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(bootstrap(&server));
+    std::thread::spawn(make).join().unwrap();
     database
 }
 
@@ -379,4 +382,31 @@ async fn a_node_outlives_its_database_and_catches_up() {
     let told = next(&mut feed).await;
     assert_eq!((told.reload, told.changes[0].id), (false, id(2)));
     assert_eq!(there.ids("houses").await, [id(1), id(2)]);
+}
+
+#[tokio::test]
+#[ignore = "measures; run by hand"]
+async fn how_long_a_change_takes_to_the_other_node() {
+    let (here, there, _) = two_nodes().await;
+    let mut feed = there.store.changes();
+    let (mut written, mut heard) = (Vec::new(), Vec::new());
+    for number in 1..=300 {
+        let begun = Instant::now();
+        here.insert("houses", json!({ "id": id(number), "name": format!("h{number}") })).await.unwrap();
+        written.push(begun.elapsed());
+        next(&mut feed).await;
+        heard.push(begun.elapsed());
+    }
+    for (what, times) in [("written", &mut written), ("heard", &mut heard)] {
+        times.sort();
+        eprintln!("{what}: median {:?}, 99th percentile {:?}", times[150], times[297]);
+    }
+    let begun = Instant::now();
+    let operations =
+        (1000..11_000).map(|number| here.operation_insert("houses", json!({ "id": id(number), "name": format!("h{number}") })));
+    here.store.apply(ChangeSet { operations: operations.collect() }).await.unwrap();
+    eprintln!("10,000 rows in one change set: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    here.ids("houses").await;
+    eprintln!("10,000 rows read: {:?}", begun.elapsed());
 }
