@@ -23,19 +23,18 @@ const PAGE: usize = 1000;
 
 const SHOW: PlainHandler = |admin, _| Box::pin(show(admin));
 const LOAD: PlainHandler = |admin, call| Box::pin(load(admin, call));
-const WITHOUT_DATABASE: PlainHandler = |admin, _| {
-    Box::pin(async {
-        match admin.database() {
-            false => Ok(Answer::no_content()),
-            true => Err(bad("this endpoint is only available when Kong is configured to not use a database")),
-        }
-    })
-};
 
 pub fn endpoints(table: &mut Table) {
     table.plain(Method::GET, PATH, SHOW);
     table.plain(Method::POST, PATH, LOAD);
-    table.at(PATH).before = Some(WITHOUT_DATABASE);
+}
+
+/// Reading and loading are for nodes without a database. Asking for the methods is for every node, so that each handler asks.
+fn without_database(admin: &Admin) -> Result<(), Refusal> {
+    match admin.database() {
+        false => Ok(()),
+        true => Err(bad("this endpoint is only available when Kong is configured to not use a database")),
+    }
 }
 
 fn bad(message: &str) -> Refusal {
@@ -65,6 +64,7 @@ impl Sent {
 
 /// The running configuration as a document that can be sent back as it is.
 async fn show(admin: &Admin) -> Outcome {
+    without_database(admin)?;
     let mut records = Vec::new();
     for schema in admin.catalog.entities.iter().filter(|schema| schema.exported && kept(schema)) {
         records.push((Arc::clone(schema), all(admin, schema).await?));
@@ -92,6 +92,7 @@ async fn all(admin: &Admin, schema: &Arc<Schema>) -> Result<Vec<Record>, Refusal
 
 /// Replaces everything by what was sent, or nothing if any of it is wrong.
 async fn load(admin: &Admin, call: &Call) -> Outcome {
+    without_database(admin)?;
     let sent = Sent::of(&call.body)?;
     if call.query.first("check_hash") == Some("1")
         && let Sent::Text(text) = &sent

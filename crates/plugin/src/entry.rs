@@ -87,6 +87,11 @@ pub trait Plugin: Handler + Sized {
         Vec::new()
     }
 
+    /// Rules over several fields that belong to the record `config` itself; paths start inside it (`model.provider`).
+    fn config_checks() -> Vec<Check> {
+        Vec::new()
+    }
+
     /// Deprecated spellings inside `config`.
     fn shorthands() -> Vec<Shorthand> {
         Vec::new()
@@ -164,7 +169,7 @@ fn schema_of<P: Plugin>() -> ConfigSchema {
     }
     const HTTP: &[&str] = &["grpc", "grpcs", "http", "https"];
     match scopes.protocols {
-        Protocols::Any => {}
+        Protocols::Any => overrides.push(("protocols", build::protocols())),
         Protocols::HttpOnly => overrides.push(("protocols", build::set(build::string().required().one_of(HTTP)).required().default(HTTP))),
         Protocols::AnyDefault(list) => overrides.push(("protocols", build::set(build::protocol()).required().default(list))),
         Protocols::These(list) => {
@@ -175,7 +180,7 @@ fn schema_of<P: Plugin>() -> ConfigSchema {
         name: P::NAME.into(),
         priority: P::PRIORITY,
         version: "3.9.3",
-        config: build::record::<P::Config>().required(),
+        config: build::record::<P::Config>().required().checks(P::config_checks()),
         overrides,
         checks: P::checks(),
         shorthands: P::shorthands(),

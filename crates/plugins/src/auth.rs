@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use portcullis_entities::consumers::Consumer;
 use portcullis_plugin::{Answer, Credential, Error, Headers, Request, Step};
+use portcullis_wire::headers::Name;
 
-const CONSUMER_ID: &str = "X-Consumer-ID";
+const CONSUMER_ID: Name = Name::new("X-Consumer-ID");
 const CONSUMER_CUSTOM_ID: &str = "X-Consumer-Custom-ID";
 const CONSUMER_USERNAME: &str = "X-Consumer-Username";
 const CREDENTIAL_IDENTIFIER: &str = "X-Credential-Identifier";
@@ -63,7 +64,7 @@ fn forget_identity(headers: &mut Headers) {
 fn speaks_of_identity(name: &[u8]) -> bool {
     let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
     match name.len() {
-        13 => is(CONSUMER_ID),
+        13 => is(CONSUMER_ID.as_str()),
         19 => is(CONSUMER_USERNAME),
         20 => is(CONSUMER_CUSTOM_ID) || is(ANONYMOUS_CONSUMER),
         23 => is(CREDENTIAL_IDENTIFIER),
@@ -74,7 +75,7 @@ fn speaks_of_identity(name: &[u8]) -> bool {
 fn name_consumer(headers: &mut Headers, consumer: Option<&Consumer>) {
     let Some(consumer) = consumer else { return };
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    headers.append(CONSUMER_ID, consumer.id.hyphenated().encode_lower(&mut text).as_bytes());
+    headers.append_clean(CONSUMER_ID, consumer.id.hyphenated().encode_lower(&mut text).as_bytes());
     if let Some(custom_id) = &consumer.custom_id {
         headers.append(CONSUMER_CUSTOM_ID, custom_id.as_bytes());
     }

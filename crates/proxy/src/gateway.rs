@@ -9,12 +9,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use portcullis_entities::consumers::Consumer;
 use portcullis_plugin::{Credential, Directory, RequestId};
+use portcullis_wire::headers::Name;
 use portcullis_wire::{Headers, Pools};
 use uuid::Uuid;
 
 use crate::dns::Dns;
 use crate::settings::ProxySettings;
 use crate::snapshot::Snapshot;
+
+const DATE: Name = Name::new("Date");
 
 /// Shared by all workers: the snapshot to serve from, the settings, name resolution.
 pub struct Gateway {
@@ -80,6 +83,7 @@ pub struct Worker {
     /// Instant and wall clock of the same moment: later wall clock times are sums, one clock read fewer a request.
     epoch: (Instant, u128),
     scratch: RefCell<Vec<Vec<u8>>>,
+    spare_headers: RefCell<Vec<Headers>>,
 }
 
 impl Worker {
@@ -98,6 +102,7 @@ impl Worker {
             random: Cell::new(seed),
             epoch: (Instant::now(), wall),
             scratch: RefCell::default(),
+            spare_headers: RefCell::default(),
         }
     }
 
@@ -133,7 +138,7 @@ impl Worker {
         if date.0 != second {
             *date = (second, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second)));
         }
-        headers.append("Date", date.1.as_bytes());
+        headers.append_clean(DATE, date.1.as_bytes());
     }
 
     pub fn take_buffer(&self) -> Vec<u8> {
@@ -149,6 +154,22 @@ impl Worker {
         }
     }
 
+    /// No header lines, in buffers that are warm.
+    #[inline]
+    pub(crate) fn take_headers(&self) -> Headers {
+        self.spare_headers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn give_headers(&self, mut headers: Headers) {
+        const KEPT: usize = 256;
+        let mut spare = self.spare_headers.borrow_mut();
+        if headers.capacity() <= 16 * 1024 && spare.len() < KEPT {
+            headers.clear();
+            spare.push(headers);
+        }
+    }
+
     /// 64 random bits (wyrand): for request ids and balancing, not for secrets.
     #[inline]
     pub fn random(&self) -> u64 {
@@ -159,19 +180,43 @@ impl Worker {
     }
 
     pub fn request_id(&self) -> RequestId {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let (first, second) = (self.random(), self.random());
         let mut id = [0u8; 32];
-        for half in id.chunks_exact_mut(16) {
-            let mut bits = self.random();
-            for digit in half {
-                *digit = HEX[(bits & 15) as usize];
-                bits >>= 4;
-            }
+        for (digits, bits) in id.as_chunks_mut::<8>().0.iter_mut().zip([first, first >> 32, second, second >> 32]) {
+            *digits = hex_digits(bits as u32);
         }
         RequestId(id)
     }
 
     pub fn count_request(&self) {
         self.gateway.requests.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// 32 bits as hex digits, all eight at once.
+#[inline]
+fn hex_digits(bits: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Half a byte to each byte.
+    let mut spread = u64::from(bits);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Ten and above carry into bit 4 and become letters.
+    let letters = ((spread + ONES * 6) >> 4) & ONES;
+    (spread + ONES * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_digits_are_those_of_the_number() {
+        for bits in [0, 1, 0x9abc_def0, 0x0123_4567, u32::MAX] {
+            let mut want = format!("{bits:08x}").into_bytes();
+            want.reverse();
+            assert_eq!(hex_digits(bits).as_slice(), want);
+        }
     }
 }

@@ -43,7 +43,8 @@ impl Field {
 /// Checks one value against its field.
 pub(crate) fn check_value(field: &Field, value: &Value, op: Op) -> Result<(), Complaint> {
     if value.is_null() {
-        return check_null(field.required, &field.rules).map_err(|complaint| field.error.map_or(complaint, Into::into));
+        // What is missing is told as such, whatever a wrong value is told.
+        return check_null(field.required, &field.rules);
     }
     if field.rules.iter().any(|rule| matches!(rule, Rule::Eq(Value::Null))) {
         return Err(field.error.unwrap_or("value must be null").into());

@@ -44,9 +44,9 @@ impl Service for Bare {
             }
             Ok((mut response, up)) => {
                 let mut digits = [0u8; 20];
-                let waited = milliseconds(moments.sent, moments.first_byte);
+                let waited = milliseconds(moments.connected, moments.first_byte);
                 response.headers.append("X-Kong-Upstream-Latency", decimal(waited, &mut digits));
-                let own = milliseconds(Some(started), moments.sent);
+                let own = milliseconds(Some(started), moments.connected);
                 response.headers.append("X-Kong-Proxy-Latency", decimal(own, &mut digits));
                 response.headers.append("Via", b"1.1 kong/3.9.3");
                 response.headers.append("X-Kong-Request-Id", REQUEST_ID);

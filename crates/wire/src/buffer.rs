@@ -95,10 +95,6 @@ impl Buffer {
             timer.disarm();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        if self.bytes.is_none() && socket.poll_readable(context).is_pending() {
-            timer.arm(context, timeout);
-            return Poll::Pending;
-        }
         if self.is_full() {
             return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
         }

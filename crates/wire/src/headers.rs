@@ -38,74 +38,115 @@ pub enum Known {
     XRealIp,
 }
 
+/// The known names in lower case.
+const NAMES: [(&[u8], Known); 26] = [
+    (b"te", Known::Te),
+    (b"via", Known::Via),
+    (b"date", Known::Date),
+    (b"host", Known::Host),
+    (b"accept", Known::Accept),
+    (b"expect", Known::Expect),
+    (b"server", Known::Server),
+    (b"trailer", Known::Trailer),
+    (b"upgrade", Known::Upgrade),
+    (b"forwarded", Known::Forwarded),
+    (b"x-real-ip", Known::XRealIp),
+    (b"connection", Known::Connection),
+    (b"keep-alive", Known::KeepAlive),
+    (b"content-type", Known::ContentType),
+    (b"authorization", Known::Authorization),
+    (b"content-length", Known::ContentLength),
+    (b"x-forwarded-for", Known::XForwardedFor),
+    (b"proxy-connection", Known::ProxyConnection),
+    (b"x-forwarded-host", Known::XForwardedHost),
+    (b"x-forwarded-path", Known::XForwardedPath),
+    (b"x-forwarded-port", Known::XForwardedPort),
+    (b"transfer-encoding", Known::TransferEncoding),
+    (b"x-forwarded-proto", Known::XForwardedProto),
+    (b"x-kong-request-id", Known::XKongRequestId),
+    (b"x-forwarded-prefix", Known::XForwardedPrefix),
+    (b"proxy-authorization", Known::ProxyAuthorization),
+];
+
+/// The known name that may stand in each slot: length and last letter but one tell all of them apart.
+const SLOTS: [(&[u8], Known); 64] = {
+    let mut slots: [(&[u8], Known); 64] = [(b"", Known::Other); 64];
+    let mut at = 0;
+    while at < NAMES.len() {
+        let slot = slot_of(NAMES[at].0);
+        assert!(slots[slot].0.is_empty(), "two known names in one slot: the factor must change");
+        slots[slot] = NAMES[at];
+        at += 1;
+    }
+    slots
+};
+
+#[inline]
+const fn slot_of(name: &[u8]) -> usize {
+    if name.len() < 2 {
+        return 0;
+    }
+    ((name.len() * 60) ^ (name[name.len() - 2] | 0x20) as usize) % 64
+}
+
 impl Known {
-    /// Tells a name apart by its length first, so that most names cost one comparison or none.
+    /// Tells a name apart; most unknown names cost no comparison, any other one.
+    #[inline]
     pub fn of(name: &[u8]) -> Self {
-        const NAMES: [(&[u8], Known); 26] = [
-            (b"te", Known::Te),
-            (b"via", Known::Via),
-            (b"date", Known::Date),
-            (b"host", Known::Host),
-            (b"accept", Known::Accept),
-            (b"expect", Known::Expect),
-            (b"server", Known::Server),
-            (b"trailer", Known::Trailer),
-            (b"upgrade", Known::Upgrade),
-            (b"forwarded", Known::Forwarded),
-            (b"x-real-ip", Known::XRealIp),
-            (b"connection", Known::Connection),
-            (b"keep-alive", Known::KeepAlive),
-            (b"content-type", Known::ContentType),
-            (b"authorization", Known::Authorization),
-            (b"content-length", Known::ContentLength),
-            (b"x-forwarded-for", Known::XForwardedFor),
-            (b"proxy-connection", Known::ProxyConnection),
-            (b"x-forwarded-host", Known::XForwardedHost),
-            (b"x-forwarded-path", Known::XForwardedPath),
-            (b"x-forwarded-port", Known::XForwardedPort),
-            (b"transfer-encoding", Known::TransferEncoding),
-            (b"x-forwarded-proto", Known::XForwardedProto),
-            (b"x-kong-request-id", Known::XKongRequestId),
-            (b"x-forwarded-prefix", Known::XForwardedPrefix),
-            (b"proxy-authorization", Known::ProxyAuthorization),
-        ];
-        // First index of each length in NAMES, which is sorted by length.
-        let (start, end) = match name.len() {
-            2 => (0, 1),
-            3 => (1, 2),
-            4 => (2, 4),
-            6 => (4, 7),
-            7 => (7, 9),
-            9 => (9, 11),
-            10 => (11, 13),
-            12 => (13, 14),
-            13 => (14, 15),
-            14 => (15, 16),
-            15 => (16, 17),
-            16 => (17, 21),
-            17 => (21, 24),
-            18 => (24, 25),
-            19 => (25, 26),
-            _ => return Known::Other,
-        };
-        NAMES[start..end].iter().find(|(known, _)| same_name(name, known)).map_or(Known::Other, |(_, known)| *known)
+        let (text, known) = SLOTS[slot_of(name)];
+        if text.len() == name.len() && same_name(name, text) { known } else { Known::Other }
+    }
+
+    /// [`Known::of`] for names that the compiler knows.
+    const fn of_constant(name: &[u8]) -> Self {
+        let (text, known) = SLOTS[slot_of(name)];
+        if name.eq_ignore_ascii_case(text) { known } else { Known::Other }
     }
 }
 
-/// Whether `name` is `known` in any case; both are of the same length, and `known` is in lower case.
-///
-/// Eight bytes at a time, with bit 5 set in all: that lowers letters and leaves digits and `-` as they are. The bytes it
-/// confuses (`^` with `~`, `_` with DEL) stand in no known name.
+/// A header name of the gateway's own, told apart when it is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    text: &'static str,
+    known: Known,
+}
+
+impl Name {
+    pub const fn new(text: &'static str) -> Self {
+        Self { text, known: Known::of_constant(text.as_bytes()) }
+    }
+
+    pub const fn as_str(&self) -> &'static str {
+        self.text
+    }
+}
+
+/// Whether `name` is `known` in any case; both are of the same length, and `known` is in lower case. Eight (or four) bytes at a
+/// time.
 #[inline]
 fn same_name(name: &[u8], known: &[u8]) -> bool {
-    const LOWER: u64 = 0x2020_2020_2020_2020;
-    let word = |bytes: &[u8], at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word));
-    let last = known.len().saturating_sub(8);
-    if last == 0 {
-        return name.len() == known.len() && name.iter().zip(known).all(|(byte, known)| byte | 0x20 == *known);
+    let long = |at: usize| match (name.get(at..).and_then(<[u8]>::first_chunk), known.get(at..).and_then(<[u8]>::first_chunk)) {
+        (Some(name), Some(known)) => same_word(u64::from_le_bytes(*name), u64::from_le_bytes(*known)),
+        _ => false,
+    };
+    let short = |at: usize| match (name.get(at..).and_then(<[u8]>::first_chunk), known.get(at..).and_then(<[u8]>::first_chunk)) {
+        (Some(name), Some(known)) => same_word(u32::from_le_bytes(*name).into(), u32::from_le_bytes(*known).into()),
+        _ => false,
+    };
+    match known.len() {
+        0..4 => name.eq_ignore_ascii_case(known),
+        4..8 => short(0) && short(known.len() - 4),
+        8..=16 => long(0) && long(known.len() - 8),
+        _ => long(0) && long(known.len() - 8) && long(8),
     }
-    let same = |at: usize| word(name, at) | LOWER == word(known, at) | LOWER;
-    name.len() == known.len() && same(0) && same(last) && (last <= 8 || same(8))
+}
+
+/// Whether eight bytes are the same in any case; those of `known` are lower-case letters and `-`.
+#[inline]
+fn same_word(name: u64, known: u64) -> bool {
+    // Where a letter (bit 6) is expected, bit 5 is its case.
+    let case = (known >> 1) & 0x2020_2020_2020_2020;
+    (name ^ known) & !case == 0
 }
 
 /// Where one header line stands in the buffer. `start..end` covers the line with its CRLF.
@@ -183,7 +224,7 @@ impl Headers {
     }
 
     /// Bytes the buffer can hold without growing.
-    pub(crate) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
@@ -233,7 +274,11 @@ impl Headers {
         let known = Known::of(name.as_bytes());
         self.lines
             .iter()
-            .filter(move |line| line.known == known && (known != Known::Other || self.name(line).eq_ignore_ascii_case(name.as_bytes())))
+            .filter(move |line| {
+                line.known == known
+                    && (known != Known::Other
+                        || (line.name_len as usize == name.len() && self.name(line).eq_ignore_ascii_case(name.as_bytes())))
+            })
             .map(|line| self.value(line))
     }
 
@@ -241,21 +286,38 @@ impl Headers {
         self.get(name).is_some()
     }
 
-    /// Adds a line at the end. Bytes that cannot stand in a header value (CR, LF, NUL) are dropped, so that no caller can
-    /// split a message.
+    /// Adds a line at the end. Bytes that cannot stand in a header value (CR, LF, NUL) are dropped, and a line whose name holds
+    /// blanks, control characters or a colon is not added at all, so that no caller can split a message.
     pub fn append(&mut self, name: &str, value: &[u8]) {
+        if name.bytes().fold(name.is_empty(), |unfit, byte| unfit | (byte <= b' ') | (byte == b':') | (byte == 0x7f)) {
+            return;
+        }
+        let known = Known::of(name.as_bytes());
+        if value.iter().fold(false, |unfit, byte| unfit | matches!(byte, b'\r' | b'\n' | 0)) {
+            let fit: Vec<u8> = value.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).collect();
+            return self.push_text(name, known, &fit);
+        }
+        self.push_text(name, known, value);
+    }
+
+    /// As [`Headers::append`], for a value that is known to hold no CR, LF or NUL: a number, an id, what another header held.
+    #[inline]
+    pub fn append_clean(&mut self, name: Name, value: &[u8]) {
+        debug_assert!(!value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "a header value that splits the message");
+        self.push_text(name.text, name.known, value);
+    }
+
+    #[inline]
+    fn push_text(&mut self, name: &str, known: Known, value: &[u8]) {
         let start = self.bytes.len();
+        let value_start = start + name.len() + 2;
+        let value_end = value_start + value.len();
+        self.bytes.reserve(name.len() + value.len() + 4);
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.extend_from_slice(b": ");
-        let value_start = self.bytes.len();
-        if value.iter().fold(false, |unfit, byte| unfit | matches!(byte, b'\r' | b'\n' | 0)) {
-            self.bytes.extend(value.iter().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
-        } else {
-            self.bytes.extend_from_slice(value);
-        }
-        let value_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
         self.bytes.extend_from_slice(b"\r\n");
-        self.push_line(start..self.bytes.len(), name.len(), value_start..value_end);
+        self.push_known_line(start..value_end + 2, name.len(), value_start..value_end, known);
     }
 
     /// Replaces all lines of this name by one at the end.
@@ -264,21 +326,45 @@ impl Headers {
         self.append(name, value);
     }
 
+    /// Replaces all lines of the name that `line` has in `other` by that line, at the end.
+    pub fn set_from(&mut self, other: &Headers, line: &Line) {
+        let name = other.name(line);
+        self.remove_named(name, line.known);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes[line.start as usize..line.end as usize]);
+        let moved = |at: u32| at as usize - line.start as usize + start;
+        let value = moved(line.value_start)..moved(line.value_end);
+        self.push_known_line(start..moved(line.end), name.len(), value, line.known);
+    }
+
     /// Removes all lines of this name; says whether there were any.
     pub fn remove(&mut self, name: &str) -> bool {
-        let known = Known::of(name.as_bytes());
-        let before = self.lines.len();
+        self.remove_named(name.as_bytes(), Known::of(name.as_bytes()))
+    }
+
+    fn remove_named(&mut self, name: &[u8], known: Known) -> bool {
         let bytes = &self.bytes;
-        self.lines.retain(|line| {
+        let is_named = |line: &Line| {
             let start = line.start as usize;
-            line.known != known
-                || (known == Known::Other && !bytes[start..start + line.name_len as usize].eq_ignore_ascii_case(name.as_bytes()))
+            line.known == known
+                && (known != Known::Other
+                    || (line.name_len as usize == name.len() && bytes[start..start + name.len()].eq_ignore_ascii_case(name)))
+        };
+        // Mostly there is none, and a look is cheaper than going through with a list that may shrink.
+        let Some(first) = self.lines.iter().position(is_named) else { return false };
+        let mut at = 0;
+        self.lines.retain(|line| {
+            at += 1;
+            at <= first || !is_named(line)
         });
-        before != self.lines.len()
+        true
     }
 
     /// Removes all lines of a known name; says whether there were any.
     pub fn remove_known(&mut self, known: Known) -> bool {
+        if !self.lines.iter().any(|line| line.known == known) {
+            return false;
+        }
         let before = self.lines.len();
         self.lines.retain(|line| line.known != known);
         before != self.lines.len()
@@ -334,7 +420,9 @@ mod tests {
         for name in ["te", "VIA", "Host", "X-Forwarded-Prefix", "proxy-authorization", "transfer-encoding", "Forwarded", "X-Real-IP"] {
             assert_ne!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
-        for name in ["x-other-xx", "hosx", "content_length", "content-lengtX", "x-forwarded-for1", "X-Forwarded-Perto", ""] {
+        for name in
+            ["x-other-xx", "hosx", "content_length", "content-lengtX", "x-forwarded-for1", "X-Forwarded-Perto", "content\rlength", ""]
+        {
             assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
     }
@@ -357,6 +445,8 @@ mod tests {
     fn a_value_cannot_split_the_message() {
         let mut headers = Headers::default();
         headers.append("X", b"a\r\nInjected: 1\0");
+        headers.append("Y: 1\r\nInjected", b"1");
+        headers.append("", b"1");
         let mut out = Vec::new();
         headers.write_to(&mut out, |_| true);
         assert_eq!(out, b"X: aInjected: 1\r\n");

@@ -114,15 +114,6 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Whether a read is worth a buffer. TLS may hold decrypted bytes, so there only a read tells.
-    #[inline]
-    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Socket::Plain(transport) => transport.poll_read_ready(context),
-            _ => Poll::Ready(()),
-        }
-    }
-
     /// Whether something came in on the transport below, if only a TLS record.
     #[inline]
     pub(crate) fn poll_stirred(&self, context: &mut Context<'_>) -> Poll<()> {
@@ -135,17 +126,33 @@ impl Socket {
 
     /// Whether an idle connection is still open and silent. Costs no system call unless the reactor saw something.
     pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        if let Socket::Plain(Transport { stream: Stream::Tcp(stream), ahead: None }) = self {
+            return matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        }
         let mut context = Context::from_waker(Waker::noop());
         if self.poll_stirred(&mut context).is_pending() {
             return true;
         }
-        let mut byte = [0u8; 1];
         Pin::new(self).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     /// Writes from two slices as if they were one.
     #[inline]
     pub(crate) fn poll_write_both(&mut self, first: &[u8], second: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // A socket nearly always takes what it is given: it is asked before anything is prepared for waiting.
+        if let Socket::Plain(Transport { stream: Stream::Tcp(stream), .. }) = self {
+            loop {
+                match try_write_both(stream, first, second) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_write_ready(context) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    written => return Poll::Ready(written),
+                }
+            }
+        }
         let this = Pin::new(self);
         if first.is_empty() {
             this.poll_write(context, second)
@@ -154,6 +161,17 @@ impl Socket {
         } else {
             this.poll_write_vectored(context, &[io::IoSlice::new(first), io::IoSlice::new(second)])
         }
+    }
+}
+
+#[inline]
+fn try_write_both(stream: &TcpStream, first: &[u8], second: &[u8]) -> io::Result<usize> {
+    if second.is_empty() {
+        stream.try_write(first)
+    } else if first.is_empty() {
+        stream.try_write(second)
+    } else {
+        stream.try_write_vectored(&[io::IoSlice::new(first), io::IoSlice::new(second)])
     }
 }
 

@@ -6,9 +6,10 @@ use portcullis_schema::build::{map, string};
 use portcullis_schema::typedefs::header_name;
 use portcullis_schema::{Field, Fields, Record};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 
+use crate::log_fields::{LuaFields, custom_fields_by_lua};
 use crate::queue;
 
 #[derive(Debug, Deserialize, Fields)]
@@ -29,16 +30,13 @@ pub struct Config {
     #[field(number().default(60000))]
     pub keepalive: Option<f64>,
     /// No longer has any effect; see `queue.max_retry_time`.
-    #[field(integer().shown("deprecation", deprecation(
-        "http-log: config.retry_count no longer works, please use config.queue.max_retry_time instead", 10)))]
+    #[field(queue::retry_count("http-log"))]
     pub retry_count: Option<i64>,
     /// No longer has any effect; see `queue.max_batch_size`.
-    #[field(integer().shown("deprecation", deprecation(
-        "http-log: config.queue_size is deprecated, please use config.queue.max_batch_size instead", 1)))]
+    #[field(queue::queue_size("http-log"))]
     pub queue_size: Option<i64>,
     /// No longer has any effect; see `queue.max_coalescing_delay`.
-    #[field(number().shown("deprecation", deprecation(
-        "http-log: config.flush_timeout is deprecated, please use config.queue.max_coalescing_delay instead", 2)))]
+    #[field(queue::flush_timeout("http-log"))]
     pub flush_timeout: Option<f64>,
     /// Headers to add to these requests.
     #[field(headers())]
@@ -47,12 +45,8 @@ pub struct Config {
     #[field(record::<queue::Config>().required())]
     pub queue: queue::Config,
     /// Lua code by the name of the field that its result becomes.
-    #[field(map(string(), string()))]
-    pub custom_fields_by_lua: Option<BTreeMap<String, String>>,
-}
-
-fn deprecation(message: &str, old_default: i64) -> Value {
-    json!({ "message": message, "removal_in_version": "4.0", "old_default": old_default })
+    #[field(custom_fields_by_lua())]
+    pub custom_fields_by_lua: LuaFields,
 }
 
 fn headers() -> Field {

@@ -8,9 +8,10 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-use portcullis_plugin::{Env, Error, Exchange, Handler, Instance, Phases, Plugin, Result};
+use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
 use portcullis_schema::Check;
 
+use crate::log_fields::refuse_lua;
 use crate::queue::{Queue, Queues, Settings};
 use crate::serialize;
 pub use config::Config;
@@ -28,9 +29,7 @@ impl Plugin for HttpLog {
     type Config = Config;
 
     fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
-        if config.custom_fields_by_lua.as_ref().is_some_and(|fields| !fields.is_empty()) {
-            return Err(Error::from("`custom_fields_by_lua` is not supported yet"));
-        }
+        refuse_lua(&config.custom_fields_by_lua)?;
         let settings = Settings::from(&config.queue);
         let sender = Sender::new(&config, settings.max_batch_size > 1)?;
         let queues = env.state.get::<Queues<Box<[u8]>>>();

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use portcullis_schema::Fields;
+use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
+use serde_json::json;
 
 #[derive(Clone, Debug, Deserialize, Fields)]
 pub struct Queue {
@@ -66,4 +67,27 @@ impl From<&Queue> for Settings {
 fn seconds(given: Option<f64>, default: f64) -> Duration {
     const CENTURY: f64 = 3_155_760_000.0;
     Duration::try_from_secs_f64(given.unwrap_or(default).clamp(0.0, CENTURY)).unwrap_or_default()
+}
+
+/// A setting from before there were queues: how often a plugin tried to send.
+pub fn retry_count(plugin: &str) -> Field {
+    let message = format!("{plugin}: config.retry_count no longer works, please use config.queue.max_retry_time instead");
+    deprecated(build::integer(), message, 10)
+}
+
+/// A setting from before there were queues: how much was sent at once.
+pub fn queue_size(plugin: &str) -> Field {
+    let message = format!("{plugin}: config.queue_size is deprecated, please use config.queue.max_batch_size instead");
+    deprecated(build::integer(), message, 1)
+}
+
+/// A setting from before there were queues: how many seconds the first entry waited.
+pub fn flush_timeout(plugin: &str) -> Field {
+    let message = format!("{plugin}: config.flush_timeout is deprecated, please use config.queue.max_coalescing_delay instead");
+    deprecated(build::number(), message, 2)
+}
+
+/// A field that is to go, with the value that it had when nothing was given.
+pub fn deprecated(field: Field, message: String, old_default: i64) -> Field {
+    field.shown("deprecation", json!({ "message": message, "removal_in_version": "4.0", "old_default": old_default }))
 }

@@ -7,10 +7,11 @@
 //! Memory is bounded: entries whose windows have all ended go once a minute, and a shard that is full gives up an eighth of
 //! its entries, those whose windows end soonest.
 
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use foldhash::quality::{FoldHasher, RandomState};
 use hashbrown::HashTable;
 use uuid::Uuid;
 
@@ -100,12 +101,12 @@ impl Default for Counters {
 /// A scope with the part of the hash that is the same for all its requests.
 pub struct Scoped {
     scope: Scope,
-    hasher: DefaultHasher,
+    hasher: FoldHasher<'static>,
 }
 
 impl Counters {
     pub fn with_room_for(max_entries_per_shard: usize) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), max_entries_per_shard, seed: RandomState::new() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), max_entries_per_shard, seed: RandomState::default() }
     }
 
     pub fn scoped(&self, scope: Scope) -> Scoped {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use portcullis_plugin::{Answer, Env, Error, Handler, Headers, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Shorthand, address};
+use portcullis_wire::headers::Name;
 
 use crate::number::{self, Digits};
 pub use config::Config;
@@ -23,14 +24,19 @@ use counters::{Counters, Scope, Scoped, Who};
 use window::{Hit, Limited, PERIODS, Told, Window, tightest};
 
 /// Header names for what is told of each period.
-const HEADERS: [(&str, &str); PERIODS.len()] = [
-    ("X-RateLimit-Limit-Second", "X-RateLimit-Remaining-Second"),
-    ("X-RateLimit-Limit-Minute", "X-RateLimit-Remaining-Minute"),
-    ("X-RateLimit-Limit-Hour", "X-RateLimit-Remaining-Hour"),
-    ("X-RateLimit-Limit-Day", "X-RateLimit-Remaining-Day"),
-    ("X-RateLimit-Limit-Month", "X-RateLimit-Remaining-Month"),
-    ("X-RateLimit-Limit-Year", "X-RateLimit-Remaining-Year"),
+const HEADERS: [(Name, Name); PERIODS.len()] = [
+    (Name::new("X-RateLimit-Limit-Second"), Name::new("X-RateLimit-Remaining-Second")),
+    (Name::new("X-RateLimit-Limit-Minute"), Name::new("X-RateLimit-Remaining-Minute")),
+    (Name::new("X-RateLimit-Limit-Hour"), Name::new("X-RateLimit-Remaining-Hour")),
+    (Name::new("X-RateLimit-Limit-Day"), Name::new("X-RateLimit-Remaining-Day")),
+    (Name::new("X-RateLimit-Limit-Month"), Name::new("X-RateLimit-Remaining-Month")),
+    (Name::new("X-RateLimit-Limit-Year"), Name::new("X-RateLimit-Remaining-Year")),
 ];
+
+const LIMIT: Name = Name::new("RateLimit-Limit");
+const REMAINING: Name = Name::new("RateLimit-Remaining");
+const RESET: Name = Name::new("RateLimit-Reset");
+const RETRY_AFTER: Name = Name::new("Retry-After");
 
 /// See the module's description.
 pub struct RateLimiting {
@@ -127,25 +133,26 @@ impl RateLimiting {
         for (at, (limited, window)) in self.limits.iter().zip(windows).enumerate() {
             told[at] = hit.told(at, limited, window, now);
             let (limit_name, remaining_name) = HEADERS[limited.period as usize];
-            headers.append(limit_name, &self.texts[at]);
+            headers.append_clean(limit_name, &self.texts[at]);
             append_number(headers, remaining_name, told[at].remaining);
         }
         let Some(at) = tightest(told) else { return };
-        headers.append("RateLimit-Limit", &self.texts[at]);
-        append_number(headers, "RateLimit-Remaining", told[at].remaining);
+        headers.append_clean(LIMIT, &self.texts[at]);
+        append_number(headers, REMAINING, told[at].remaining);
         let reset = Digits::of(told[at].reset);
-        headers.append("RateLimit-Reset", reset.as_bytes());
+        headers.append_clean(RESET, reset.as_bytes());
         if hit.stopped.is_some() {
-            headers.append("Retry-After", reset.as_bytes());
+            headers.append_clean(RETRY_AFTER, reset.as_bytes());
         }
     }
 }
 
-fn append_number(headers: &mut Headers, name: &str, number: f64) {
-    if number.fract() == 0.0 && number < 1e15 {
-        headers.append(name, Digits::of(number as u64).as_bytes());
+fn append_number(headers: &mut Headers, name: Name, number: f64) {
+    let whole = number as u64;
+    if whole as f64 == number && number < 1e15 {
+        headers.append_clean(name, Digits::of(whole).as_bytes());
     } else {
-        headers.append(name, number::text(number).as_bytes());
+        headers.append_clean(name, number::text(number).as_bytes());
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Settings {
     pub declarative_config_string: Option<String>,
     /// Plugins by name; `bundled` stands for all of ours.
     pub plugins: Vec<String>,
+    /// Whether the node refuses to start with plugins that have no handler.
+    pub plugins_strict: bool,
     pub node_id: Option<Uuid>,
     /// The version clients are told: Kong's, or our own.
     pub version: String,
@@ -124,6 +126,7 @@ impl Reader<'_> {
             declarative_config: text("declarative_config").map(PathBuf::from),
             declarative_config_string: text("declarative_config_string"),
             plugins: loaded.list("plugins").into_iter().map(str::to_owned).collect(),
+            plugins_strict: loaded.flag("plugins_strict"),
             node_id,
             version: version.to_owned(),
             admin_body_limit: self.size("nginx_admin_client_max_body_size", 10 << 20) as usize,

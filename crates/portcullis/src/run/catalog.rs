@@ -1,5 +1,6 @@
 //! Which plugins are there, and the schemas of everything.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portcullis_plugin::Entry;
@@ -57,21 +58,58 @@ fn env_vault() -> ConfigSchema {
     }
 }
 
-/// Refuses to start when the store uses a plugin that is not enabled, as Kong does.
-pub async fn refuse_disabled(catalog: &Catalog, store: &dyn Store, entries: &[Entry]) -> Result<(), String> {
-    let Some(plugins) = catalog.entity("plugins") else { return Ok(()) };
+/// The names of the plugins that the store has instances of.
+pub async fn plugins_in_use(catalog: &Catalog, store: &dyn Store) -> Result<BTreeSet<String>, String> {
+    let mut used = BTreeSet::new();
+    let Some(plugins) = catalog.entity("plugins") else { return Ok(used) };
     let mut after = None;
     loop {
         let page = store.page(plugins, after, 1000, Filter::default()).await.map_err(|error| error.to_string())?;
-        for row in &page.rows {
-            let name = row.get("name").and_then(|name| name.as_str()).unwrap_or_default();
-            if !entries.iter().any(|entry| entry.name == name) {
-                return Err(format!("{name} plugin is in use but not enabled"));
-            }
-        }
+        used.extend(page.rows.iter().filter_map(|row| Some(row.get("name")?.as_str()?.to_owned())));
         after = page.next;
         if after.is_none() {
-            return Ok(());
+            return Ok(used);
         }
+    }
+}
+
+/// Refuses to start when a plugin is used that is not enabled, as Kong does.
+pub fn refuse_disabled(used: &BTreeSet<String>, entries: &[Entry]) -> Result<(), String> {
+    match used.iter().find(|name| !entries.iter().any(|entry| entry.name == name.as_str())) {
+        Some(name) => Err(format!("{name} plugin is in use but not enabled")),
+        None => Ok(()),
+    }
+}
+
+/// What to tell of plugins that may be configured here although nothing is there yet to run them; those that are configured
+/// come first. None if all have a handler.
+pub fn without_handler(used: &BTreeSet<String>, entries: &[Entry]) -> Option<String> {
+    let missing = |of_those_used: bool| -> Vec<&str> {
+        let unready = entries.iter().filter(|entry| !entry.ready && used.contains(entry.name) == of_those_used);
+        unready.map(|entry| entry.name).collect()
+    };
+    let (configured, enabled) = (missing(true), missing(false));
+    let mut parts = Vec::new();
+    if !configured.is_empty() {
+        parts.push(format!("configured: {}", configured.join(", ")));
+    }
+    if !enabled.is_empty() {
+        parts.push(format!("enabled: {}", enabled.join(", ")));
+    }
+    (!parts.is_empty()).then(|| format!("plugins without a handler in this version ({})", parts.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_without_a_handler_are_named_the_configured_ones_first() {
+        let with = |at: usize, ready: bool| Entry { ready, ..portcullis_plugins::ALL[at] };
+        let entries = [with(0, true), with(1, false), with(2, false)];
+        let used: BTreeSet<String> = [0, 2].map(|at: usize| entries[at].name.to_owned()).into();
+        let said = format!("plugins without a handler in this version (configured: {}; enabled: {})", entries[2].name, entries[1].name);
+        assert_eq!(without_handler(&used, &entries), Some(said));
+        assert_eq!(without_handler(&used, &entries[..1]), None);
     }
 }

@@ -90,7 +90,13 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let house = House { catalog, entries, store, declarative, env, node, publisher };
     declarative::load(&settings, &house.catalog, &house.publisher).await?;
     house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
-    catalog::refuse_disabled(&house.catalog, &*house.store, house.entries).await?;
+    let used = catalog::plugins_in_use(&house.catalog, &*house.store).await?;
+    catalog::refuse_disabled(&used, house.entries)?;
+    match catalog::without_handler(&used, house.entries) {
+        Some(problem) if settings.plugins_strict => return Err(problem),
+        Some(problem) => warn!("{problem}: requests through them fail"),
+        None => {}
+    }
 
     let mut sockets = Sockets::open(&settings.proxy_listens, settings.workers)?;
     let mut tasks = JoinSet::new();

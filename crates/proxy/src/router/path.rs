@@ -138,7 +138,7 @@ fn hex_pair(path: &[u8], at: usize) -> Option<u8> {
     Some(digit(path.get(at)?)? << 4 | digit(path.get(at + 1)?)?)
 }
 
-fn is_reserved(byte: u8) -> bool {
+const fn is_reserved(byte: u8) -> bool {
     matches!(
         byte,
         b'!' | b'*' | b'\'' | b'(' | b')' | b';' | b':' | b'@' | b'&' | b'=' | b'+' | b'$' | b',' | b'/' | b'?' | b'%' | b'#' | b'[' | b']'
@@ -213,7 +213,17 @@ fn escape(out: &mut Vec<u8>, path: &[u8]) {
 }
 
 fn may_stand(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || is_reserved(byte)
+    const MAY_STAND: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let text = byte as u8;
+            table[byte] = text.is_ascii_alphanumeric() || matches!(text, b'-' | b'.' | b'_' | b'~') || is_reserved(text);
+            byte += 1;
+        }
+        table
+    };
+    MAY_STAND[usize::from(byte)]
 }
 
 #[cfg(test)]

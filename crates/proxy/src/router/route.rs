@@ -181,10 +181,13 @@ pub(super) fn split_host(host: &[u8], default_port: u16) -> HostPort<'_> {
 }
 
 fn parse_port(text: &[u8]) -> Option<u16> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    text.iter().try_fold(0u16, |port, byte| {
+        let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
+        port.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 impl Route {

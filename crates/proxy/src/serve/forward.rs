@@ -54,7 +54,8 @@ impl Worker {
     ) -> Result<ResponseHead, End> {
         let body = self.take_small_body(request, down).await?;
         let targets = self.targets(service, request, routed).await?;
-        trace.balanced = Some(Instant::now());
+        let balanced = Instant::now();
+        trace.balanced = Some(balanced);
         let entity = &service.entity;
         let timeouts = Timeouts {
             connect: milliseconds(entity.connect_timeout),
@@ -67,7 +68,7 @@ impl Worker {
         let mut head = self.take_buffer();
         let upstream_https = request.upstream.https;
         for attempt in 0..attempts {
-            let begun = Instant::now();
+            let begun = if attempt == 0 { balanced } else { Instant::now() };
             let place = match self.place(&targets, &tried, attempt, request) {
                 Ok(place) => place,
                 Err(end) if attempt == 0 => return Err(end),

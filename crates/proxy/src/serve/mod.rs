@@ -50,7 +50,13 @@ pub(crate) struct Trace {
 impl Trace {
     /// The statuses joined as nginx does in `$upstream_status`.
     pub fn upstream_status(&self) -> String {
-        self.statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+        use std::fmt::Write as _;
+        let mut text = String::with_capacity(16);
+        for (at, status) in self.statuses.iter().enumerate() {
+            // Writing to a string cannot fail.
+            let _ = if at == 0 { write!(text, "{status}") } else { write!(text, ", {status}") };
+        }
+        text
     }
 }
 
@@ -90,6 +96,7 @@ impl Service for Worker {
         }
         *head = mem::take(&mut request.head);
         self.give_buffer(mem::take(&mut request.upstream.path));
+        self.give_headers(mem::take(&mut request.response_headers));
         down.worker().give_response(response);
     }
 
@@ -116,7 +123,7 @@ impl Worker {
             credential: None,
             authenticated_groups: None,
             upstream: Upstream { path: self.take_buffer(), ..Upstream::default() },
-            response_headers: Headers::default(),
+            response_headers: self.take_headers(),
             body: None,
             log_fields: Default::default(),
             context: Context::default(),

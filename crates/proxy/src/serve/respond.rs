@@ -3,14 +3,22 @@
 use std::time::Instant;
 
 use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
-use portcullis_wire::headers::Known;
+use portcullis_wire::headers::{Known, Name};
 use portcullis_wire::{BodyError, Downstream, Headers};
+use smallvec::SmallVec;
 use tracing::error;
 
 use super::errors::{self, Format};
 use super::upstream_head::Decimal;
 use super::{End, Resolved, Trace};
 use crate::gateway::Worker;
+
+const CONTENT_TYPE: Name = Name::new("Content-Type");
+const UPSTREAM_LATENCY: Name = Name::new("X-Kong-Upstream-Latency");
+const PROXY_LATENCY: Name = Name::new("X-Kong-Proxy-Latency");
+const RESPONSE_LATENCY: Name = Name::new("X-Kong-Response-Latency");
+const REQUEST_ID: Name = Name::new("X-Kong-Request-Id");
+const VIA: Name = Name::new("Via");
 
 /// How a request ends whose body could not be read.
 pub(super) fn body_error(error: BodyError) -> End {
@@ -177,10 +185,10 @@ impl Worker {
         match trace.balanced.filter(|_| trace.proxied) {
             Some(balanced) => {
                 if tokens.upstream_latency {
-                    append_ms(headers, "X-Kong-Upstream-Latency", balanced, Instant::now());
+                    append_ms(headers, UPSTREAM_LATENCY, balanced, Instant::now());
                 }
                 if tokens.proxy_latency {
-                    append_ms(headers, "X-Kong-Proxy-Latency", request.started, balanced);
+                    append_ms(headers, PROXY_LATENCY, request.started, balanced);
                 }
                 if tokens.via {
                     self.append_via(headers, request);
@@ -189,7 +197,7 @@ impl Worker {
                     headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
                 }
             }
-            None if tokens.response_latency => append_ms(headers, "X-Kong-Response-Latency", request.started, Instant::now()),
+            None if tokens.response_latency => append_ms(headers, RESPONSE_LATENCY, request.started, Instant::now()),
             None => {}
         }
         if tokens.request_id {
@@ -201,11 +209,12 @@ impl Worker {
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        if let Some(name) = text_without_charset(headers) {
-            headers.set("Content-Type", &name);
+        if let Some(with_charset) = text_without_charset(headers) {
+            headers.remove_known(Known::ContentType);
+            headers.append_clean(CONTENT_TYPE, &with_charset);
         }
         // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
-        if headers.iter().any(|(name, _)| name.len() > 7 && name[..7].eq_ignore_ascii_case(b"x-kong-")) {
+        if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
             for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
                 headers.remove(name);
             }
@@ -214,12 +223,12 @@ impl Worker {
             self.append_date(headers, request.started_at_ms);
         }
         if !request.response_headers.is_empty() {
-            for (name, value) in request.response_headers.iter() {
-                let name = String::from_utf8_lossy(name);
-                if name.eq_ignore_ascii_case("set-cookie") {
-                    set_cookie(headers, value);
+            let own = &request.response_headers;
+            for line in own.lines() {
+                if own.name(line).eq_ignore_ascii_case(b"set-cookie") {
+                    set_cookie(headers, own.value(line));
                 } else {
-                    headers.set(&name, value);
+                    headers.set_from(own, line);
                 }
             }
         }
@@ -228,10 +237,10 @@ impl Worker {
         }
         if let (Some(balanced), Some(answered)) = (trace.balanced, trace.answered) {
             if tokens.upstream_latency {
-                append_ms(headers, "X-Kong-Upstream-Latency", balanced, answered);
+                append_ms(headers, UPSTREAM_LATENCY, balanced, answered);
             }
             if tokens.proxy_latency {
-                append_ms(headers, "X-Kong-Proxy-Latency", request.started, balanced);
+                append_ms(headers, PROXY_LATENCY, request.started, balanced);
             }
         }
         if tokens.via {
@@ -241,7 +250,7 @@ impl Worker {
             headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
         if tokens.request_id {
-            headers.append("X-Kong-Request-Id", request.id.as_bytes());
+            headers.append_clean(REQUEST_ID, request.id.as_bytes());
         }
         if settings.allow_debug_header && request.head.headers.contains("kong-debug") {
             debug_headers(headers, request);
@@ -252,7 +261,7 @@ impl Worker {
         // The protocol is the one the response arrives in at the client, as Kong writes it.
         let own = if request.head.version >= portcullis_plugin::Version::Http2 { &self.via.1 } else { &self.via.0 };
         if headers.known(Known::Via).is_none() {
-            headers.append("Via", own);
+            headers.append_clean(VIA, own);
             return;
         }
         let mut value = self.take_buffer();
@@ -300,13 +309,17 @@ fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
     headers.append("Set-Cookie", cookie);
 }
 
-fn append_ms(headers: &mut Headers, name: &str, from: Instant, to: Instant) {
+fn is_kongs(name: &[u8]) -> bool {
+    name.len() > 7 && name[..7].eq_ignore_ascii_case(b"x-kong-")
+}
+
+fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
     let mut text = Decimal::default();
-    headers.append(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
+    headers.append_clean(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.
-fn text_without_charset(headers: &Headers) -> Option<Vec<u8>> {
+fn text_without_charset(headers: &Headers) -> Option<SmallVec<[u8; 64]>> {
     const TEXT: [&[u8]; 6] =
         [b"text/html", b"text/plain", b"text/xml", b"text/vnd.wap.wml", b"application/javascript", b"application/rss+xml"];
     let value = headers.known(Known::ContentType)?;
@@ -314,10 +327,12 @@ fn text_without_charset(headers: &Headers) -> Option<Vec<u8>> {
     if !TEXT.iter().any(|text| media_type.eq_ignore_ascii_case(text)) {
         return None;
     }
-    if value.to_ascii_lowercase().windows(8).any(|part| part == b"charset=") {
+    if value.windows(8).any(|part| part.eq_ignore_ascii_case(b"charset=")) {
         return None;
     }
-    Some([value, b"; charset=UTF-8"].concat())
+    let mut with_charset = SmallVec::from_slice(value);
+    with_charset.extend_from_slice(b"; charset=UTF-8");
+    Some(with_charset)
 }
 
 fn debug_headers(headers: &mut Headers, request: &Request) {

@@ -3,7 +3,7 @@
 //! Untouched client headers go in runs, as they came; hop-by-hop headers and those the gateway answers for are left out and
 //! written anew behind them.
 
-use portcullis_plugin::Request;
+use portcullis_plugin::{Headers, Request, Version};
 use portcullis_wire::head::Method;
 use portcullis_wire::headers::Known;
 
@@ -46,11 +46,14 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
         out.push(b'?');
         out.extend_from_slice(query);
     }
-    put(out, &[b" HTTP/1.1\r\nHost: ", hop.host, b"\r\n"]);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(hop.host);
+    out.extend_from_slice(b"\r\n");
 
-    let websocket = head.method != Method::Connect
-        && headers.known(Known::Upgrade).is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"websocket"));
-    let named = headers.known(Known::Connection).is_some_and(names_headers);
+    let given = Given::of(headers);
+    let websocket =
+        head.method != Method::Connect && given.upgrade.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"websocket"));
+    let named = given.connection.is_some_and(names_headers);
     let mut trailers = false;
     headers.write_to(out, |line| match line.known {
         Known::Other => {
@@ -98,34 +101,79 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
         }
         BodyHeaders::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
-    forwarded(out, request, hop);
+    forwarded(out, request, hop, &given);
     out.extend_from_slice(b"Via: ");
-    if let Some(via) = headers.known(Known::Via) {
-        put(out, &[via, b", "]);
+    if let Some(via) = given.via {
+        out.extend_from_slice(via);
+        out.extend_from_slice(b", ");
     }
-    put(out, &[head.version.text().as_bytes(), b" ", settings.product.as_bytes(), b"\r\n"]);
+    if head.version == Version::Http11 {
+        out.extend_from_slice(b"1.1 ");
+    } else {
+        out.extend_from_slice(head.version.text().as_bytes());
+        out.push(b' ');
+    }
+    out.extend_from_slice(settings.product.as_bytes());
     if settings.headers.upstream_request_id {
-        put(out, &[b"X-Kong-Request-Id: ", request.id.as_bytes(), b"\r\n"]);
+        out.extend_from_slice(b"\r\nX-Kong-Request-Id: ");
+        out.extend_from_slice(&request.id.0);
     }
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(b"\r\n");
 }
 
+/// The client's headers that the gateway's own are made of, the first of each.
+#[derive(Default)]
+struct Given<'a> {
+    host: Option<&'a [u8]>,
+    connection: Option<&'a [u8]>,
+    upgrade: Option<&'a [u8]>,
+    via: Option<&'a [u8]>,
+    forwarded_for: Option<&'a [u8]>,
+}
+
+impl<'a> Given<'a> {
+    fn of(headers: &'a Headers) -> Self {
+        let mut given = Self::default();
+        for line in headers.lines() {
+            let place = match line.known {
+                Known::Host => &mut given.host,
+                Known::Connection => &mut given.connection,
+                Known::Upgrade => &mut given.upgrade,
+                Known::Via => &mut given.via,
+                Known::XForwardedFor => &mut given.forwarded_for,
+                _ => continue,
+            };
+            place.get_or_insert(headers.value(line));
+        }
+        given
+    }
+}
+
 /// The `X-Forwarded-*` family: a trusted peer's own values stand, anybody else's are replaced.
-fn forwarded(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>) {
+fn forwarded(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>, client_gave: &Given<'_>) {
     let headers = &request.head.headers;
     let client = &request.client;
     let given = |known: Known| if client.trusted { headers.known(known) } else { None };
-    put(out, &[b"X-Real-IP: ", hop.real_ip, b"\r\nX-Forwarded-For: "]);
-    if let Some(chain) = headers.known(Known::XForwardedFor) {
-        put(out, &[chain, b", "]);
+    out.extend_from_slice(b"X-Real-IP: ");
+    out.extend_from_slice(hop.real_ip);
+    out.extend_from_slice(b"\r\nX-Forwarded-For: ");
+    if let Some(chain) = client_gave.forwarded_for {
+        out.extend_from_slice(chain);
+        out.extend_from_slice(b", ");
     }
-    put(out, &[hop.peer, b"\r\nX-Forwarded-Proto: "]);
-    let scheme: &[u8] = if client.https { b"https" } else { b"http" };
-    put(out, &[given(Known::XForwardedProto).unwrap_or(scheme), b"\r\nX-Forwarded-Host: "]);
+    out.extend_from_slice(hop.peer);
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    match given(Known::XForwardedProto) {
+        Some(scheme) => out.extend_from_slice(scheme),
+        None if client.https => out.extend_from_slice(b"https"),
+        None => out.extend_from_slice(b"http"),
+    }
+    out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
     match given(Known::XForwardedHost) {
         Some(host) => out.extend_from_slice(host),
         None => {
-            let host = without_port(request.head.authority().or_else(|| headers.known(Known::Host)).unwrap_or_default());
+            let host = without_port(request.head.authority().or(client_gave.host).unwrap_or_default());
             let start = out.len();
             out.extend_from_slice(host);
             out[start..].make_ascii_lowercase();
@@ -140,19 +188,19 @@ fn forwarded(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>) {
         Some(port) => out.extend_from_slice(port),
         None => put_number(out, client.listen_port.into()),
     }
-    put(out, &[b"\r\nX-Forwarded-Path: ", given(Known::XForwardedPath).unwrap_or(request.head.path()), b"\r\n"]);
+    out.extend_from_slice(b"\r\nX-Forwarded-Path: ");
+    out.extend_from_slice(given(Known::XForwardedPath).unwrap_or_else(|| request.head.path()));
+    out.extend_from_slice(b"\r\n");
     let prefix = given(Known::XForwardedPrefix).unwrap_or(hop.stripped);
     if !prefix.is_empty() && prefix != b"/" {
-        put(out, &[b"X-Forwarded-Prefix: ", prefix, b"\r\n"]);
+        out.extend_from_slice(b"X-Forwarded-Prefix: ");
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
-/// nginx drops names with characters beyond letters, digits, `-` and `_`; `Proxy` is a hole in CGI servers, and the request
-/// debugging headers are for the gateway only.
+/// `Proxy` is a hole in CGI servers, and the request debugging headers are for the gateway only.
 fn is_passed_on(name: &[u8]) -> bool {
-    if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-        return false;
-    }
     match name.len() {
         5 => !name.eq_ignore_ascii_case(b"proxy"),
         20.. => !name[..20].eq_ignore_ascii_case(b"x-kong-request-debug"),
@@ -164,7 +212,7 @@ fn names_headers(connection: &[u8]) -> bool {
     !connection.eq_ignore_ascii_case(b"keep-alive") && !connection.eq_ignore_ascii_case(b"close")
 }
 
-fn named_by_connection(headers: &portcullis_wire::Headers, name: &[u8]) -> bool {
+fn named_by_connection(headers: &Headers, name: &[u8]) -> bool {
     headers.get_all("connection").flat_map(tokens).any(|token| token.eq_ignore_ascii_case(name))
 }
 
@@ -178,10 +226,6 @@ pub fn without_port(host: &[u8]) -> &[u8] {
         return host.iter().position(|byte| *byte == b']').map_or(host, |end| &host[..=end]);
     }
     host.iter().position(|byte| *byte == b':').map_or(host, |colon| &host[..colon])
-}
-
-fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// A number in decimal, on the stack and without the formatting machinery.

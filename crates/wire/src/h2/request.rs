@@ -51,7 +51,9 @@ pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head:
                 return Err(Refusal::bad("more than one Content-Length header"));
             }
         }
-        if name != header::COOKIE {
+        // Dropped, as in HTTP/1.1.
+        let valid = crate::parse::lines::is_valid_name(name.as_str().as_bytes());
+        if valid && name != header::COOKIE {
             head.headers.append(name.as_str(), value.as_bytes());
         }
     }
@@ -105,13 +107,15 @@ mod tests {
             .method("POST")
             .uri("https://a.test:1/p?q=1")
             .header("x-a", "1")
+            .header("x!b", "1")
             .header("cookie", "a=1")
             .header("cookie", "b=2");
         let head = read(request, true).unwrap();
         assert_eq!((head.method, head.target(), head.authority()), (Method::Post, b"/p?q=1".as_slice(), Some(b"a.test:1".as_slice())));
         assert_eq!(head.framing, Framing::Chunked);
         let lines: Vec<_> = head.headers.iter().collect();
-        assert_eq!(lines[0], (b"host".as_slice(), b"a.test:1".as_slice()));
+        assert_eq!(lines[..2], [(b"host".as_slice(), b"a.test:1".as_slice()), (b"x-a".as_slice(), b"1".as_slice())]);
+        assert_eq!(lines.len(), 3);
         assert_eq!(head.headers.get("cookie"), Some(b"a=1; b=2".as_slice()));
     }
 

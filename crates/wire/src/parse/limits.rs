@@ -54,7 +54,9 @@ pub fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.len() <= ALWAYS_FITS {
         return Ok(());
     }
-    check_lines(bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::len))
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', bytes).map(|at| at + 1).chain(std::iter::once(bytes.len()));
+    check_lines(ends.map(|end| end - std::mem::replace(&mut start, end)))
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Reading HTTP/1.1, free of I/O: heads, framing, chunked bodies. Everything here is a pure function or a small state
 //! machine over bytes and may be fuzzed as it stands.
 //!
-//! - [`request`], [`response`]: heads; httparse finds the pieces, we judge them
+//! - [`request`], [`response`]: heads; [`lines`] finds the pieces of nearly all of them
 //! - [`chunked`]: where chunks and the body end
 //! - [`target`]: what a request target and a host may look like
 //! - [`limits`]: how large a request head may be
 
 pub mod chunked;
 pub mod limits;
+pub(crate) mod lines;
 pub mod request;
 pub mod response;
 pub mod target;

@@ -1,201 +1,159 @@
 //! Request heads: the way in for everything a client says, so nothing ambiguous passes.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::{FEW_LINES, MANY_LINES, Parsed, content_length, ends_in_crlf, limits, once, target, tokens};
+use super::lines::{is_valid_name, split_line};
+use super::{MANY_LINES, Parsed, content_length, limits, once, target, tokens};
 use crate::head::{Framing, Method, RequestHead, Version};
 use crate::headers::Known;
 use crate::serve::Refusal;
 
 /// Reads one request head from the start of `bytes` into `head`, whose buffers are reused.
 ///
-/// On a refusal `head` holds what came before the offending line, for the answer's form to be chosen by.
+/// Lines whose names hold characters that nginx calls invalid are dropped, as nginx drops them. On a refusal `head` holds what
+/// came before the offending line, for the answer's form to be chosen by.
 pub fn parse_request(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed, Refusal> {
-    let mut few = [const { MaybeUninit::uninit() }; FEW_LINES];
-    match parse_with(bytes, head, &mut few) {
-        Err(Failure::Refused(refusal)) => Err(refusal),
-        Err(Failure::Syntax(httparse::Error::TooManyHeaders)) => {
-            let mut many = vec![MaybeUninit::uninit(); MANY_LINES];
-            match parse_with(bytes, head, &mut many) {
-                Err(Failure::Refused(refusal)) => Err(refusal),
-                Err(Failure::Syntax(httparse::Error::TooManyHeaders)) => Err(limits::HEADER_TOO_LARGE),
-                Err(Failure::Syntax(_)) => Err(diagnose(bytes, head)),
-                Ok(parsed) => Ok(parsed),
-            }
-        }
-        Err(Failure::Syntax(_)) => Err(diagnose(bytes, head)),
-        Ok(parsed) => Ok(parsed),
-    }
-}
-
-enum Failure {
-    Refused(Refusal),
-    Syntax(httparse::Error),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Failure::Refused(refusal)
-    }
-}
-
-fn parse_with<'b>(bytes: &'b [u8], head: &mut RequestHead, slots: &mut [MaybeUninit<httparse::Header<'b>>]) -> Result<Parsed, Failure> {
     head.clear();
-    let mut request = httparse::Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(bytes, slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => {
-            limits::check_bytes(bytes)?;
-            return Ok(Parsed::Partial);
+    if let Some(length) = read(bytes, head) {
+        if length > limits::ALWAYS_FITS {
+            limits::check_bytes(&bytes[..length])?;
         }
-        Err(error) => return Err(Failure::Syntax(error)),
-    };
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Failure::Syntax(httparse::Error::Token));
-    };
-    let base = bytes.as_ptr() as usize;
-    let offset_of = |text: &[u8]| text.as_ptr() as usize - base;
-    // Empty lines ahead of a request are skipped (RFC 9112 section 2.2).
-    let start = offset_of(method.as_bytes());
-    let lines = &*request.headers;
-    let first_line = lines.first().map_or(length - 2, |line| offset_of(line.name.as_bytes()));
-    if length - start > limits::ALWAYS_FITS {
-        check_size(length, start, lines.iter().map(|line| offset_of(line.name.as_bytes())))?;
+        return Ok(Parsed::Complete(length));
     }
-    let target_start = offset_of(target.as_bytes());
-    let target_end = target_start + target.len();
-    // "HTTP/1.x" and CRLF follow one blank after the target; httparse takes a bare LF too.
-    if first_line != target_end + 11 || !ends_in_crlf(bytes, first_line) || !ends_in_crlf(bytes, length) {
-        return Err(Failure::Syntax(httparse::Error::NewLine));
-    }
-    head.headers.push_raw(&bytes[start..length]);
-    head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    set_line(head, start, method.as_bytes(), start, target_start..target_end, bytes)?;
-    let mut reader = LineReader::default();
-    for (index, line) in lines.iter().enumerate() {
-        let line_start = offset_of(line.name.as_bytes());
-        let line_end = lines.get(index + 1).map_or(length - 2, |next| offset_of(next.name.as_bytes()));
-        if !ends_in_crlf(bytes, line_end) {
-            return Err(Refusal::bad("header line without CRLF").into());
-        }
-        let value_start = if line.value.is_empty() { line_end - 2 } else { offset_of(line.value) };
-        reader.accept(
-            head,
-            line_start - start..line_end - start,
-            line.name.len(),
-            value_start - start..value_start + line.value.len() - start,
-        )?;
-    }
-    reader.finish(head)?;
-    Ok(Parsed::Complete(length))
+    examine(bytes, head)
 }
 
-#[cold]
-fn check_size(length: usize, start: usize, line_starts: impl Iterator<Item = usize>) -> Result<(), Refusal> {
-    let mut previous = start;
-    limits::check_lines(line_starts.chain(std::iter::once(length - 2)).map(|line_start| {
-        let line = line_start - previous;
-        previous = line_start;
-        line
-    }))
+/// Reads a complete head that is as nearly all heads are. None when there is anything about it that [`examine`] must judge.
+fn read(bytes: &[u8], head: &mut RequestHead) -> Option<usize> {
+    let mut at = memchr::memchr(b'\n', bytes)? + 1;
+    let (line, version) = bytes[..at].split_last_chunk()?;
+    head.version = match version {
+        b" HTTP/1.1\r\n" => Version::Http11,
+        b" HTTP/1.0\r\n" => Version::Http10,
+        _ => return None,
+    };
+    let method_end = line.iter().position(|byte| *byte == b' ')?;
+    if !line[method_end + 1..].iter().fold(true, |fit, byte| fit & (b'!'..=b'~').contains(byte)) {
+        return None;
+    }
+    let slash_due = set_line(head, bytes, 0..method_end, method_end + 1..line.len()).ok()?;
+    let mut judge = Judge::default();
+    while !bytes[at..].starts_with(b"\r\n") {
+        let line = split_line(&bytes[at..])?;
+        let name = &bytes[at..at + line.name_len];
+        let known = Known::of(name);
+        // Known names are valid ones.
+        if known == Known::Other && !is_valid_name(name) {
+            return None;
+        }
+        let value = at + line.value.start..at + line.value.end;
+        judge.accept(head, bytes, value.clone(), known).ok()?;
+        head.headers.push_known_line(at..at + line.end + 2, line.name_len, value, known);
+        at += line.end + 2;
+    }
+    let length = at + 2;
+    if head.headers.len() > MANY_LINES {
+        return None;
+    }
+    judge.finish(head, bytes).ok()?;
+    head.headers.push_raw(&bytes[..length]);
+    if slash_due {
+        put_slash(head);
+    }
+    Some(length)
 }
 
-/// Judges method and target and notes where they stand; `start` is where the head begins in `bytes`.
-fn set_line(
-    head: &mut RequestHead,
-    start: usize,
-    method: &[u8],
-    method_start: usize,
-    target_range: std::ops::Range<usize>,
-    bytes: &[u8],
-) -> Result<(), Refusal> {
-    head.method = Method::of(method);
-    if head.method == Method::Other && !method.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-')) {
+/// Judges method and target, which stand in `text` from the head's first byte on, and notes where they do. True when the target
+/// is in absolute form without a path and [`put_slash`] has to follow.
+fn set_line(head: &mut RequestHead, text: &[u8], method: Range<usize>, target: Range<usize>) -> Result<bool, Refusal> {
+    let name = &text[method.clone()];
+    head.method = Method::of(name);
+    if head.method == Method::Other
+        && (name.is_empty() || !name.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-')))
+    {
         return Err(Refusal::bad("malformed method"));
     }
-    head.method_text = method_start - start..method_start - start + method.len();
-    let text = &bytes[target_range.clone()];
-    let offset = target_range.start - start;
-    if text.first() == Some(&b'/') {
-        head.target = offset..offset + text.len();
+    head.method_text = method;
+    let offset = target.start;
+    let asked = &text[target.clone()];
+    if asked.first() == Some(&b'/') {
+        head.target = target;
     } else {
-        let (authority_start, authority_end) = target::split_absolute(text).ok_or(Refusal::bad("malformed request target"))?;
-        if !target::host_is_valid(&text[authority_start..authority_end]) {
+        let (start, end) = target::split_absolute(asked).ok_or(Refusal::bad("malformed request target"))?;
+        if !target::host_is_valid(&asked[start..end]) {
             return Err(Refusal::bad("malformed host in the request target"));
         }
-        head.authority = Some(offset + authority_start..offset + authority_end);
-        let rest = &text[authority_end..];
-        head.target = if rest.first() == Some(&b'/') {
-            offset + authority_end..offset + text.len()
-        } else {
-            let slash = head.headers.push_raw(b"/");
-            let rest = head.headers.push_raw(rest);
-            slash.start..rest.end
-        };
+        head.authority = Some(offset + start..offset + end);
+        head.target = offset + end..target.end;
+        if asked.get(end) != Some(&b'/') {
+            return Ok(true);
+        }
     }
-    target::check_path(head.target()).map_err(Refusal::bad)
+    target::check_path(&text[head.target.clone()]).map_err(Refusal::bad)?;
+    Ok(false)
+}
+
+/// Puts the missing path ahead of the target's query, behind everything else in the buffer.
+#[cold]
+fn put_slash(head: &mut RequestHead) {
+    let query = head.headers.raw(head.target.clone()).to_vec();
+    let slash = head.headers.push_raw(b"/");
+    let rest = head.headers.push_raw(&query);
+    head.target = slash.start..rest.end;
 }
 
 /// Judges header lines in order and, at the end, what they say together. The order of the checks is nginx'.
 #[derive(Default)]
-struct LineReader {
+struct Judge {
     host: bool,
-    length: Option<std::ops::Range<usize>>,
-    coding: Option<std::ops::Range<usize>>,
+    length: Option<Range<usize>>,
+    coding: Option<Range<usize>>,
     close: bool,
     keep_alive: bool,
     upgrade: bool,
 }
 
-impl LineReader {
+impl Judge {
+    /// Hears a line whose value stands in `text`.
     #[inline]
-    fn accept(
-        &mut self,
-        head: &mut RequestHead,
-        line: std::ops::Range<usize>,
-        name_len: usize,
-        value: std::ops::Range<usize>,
-    ) -> Result<(), Refusal> {
-        let known = head.headers.known_at(line.start, name_len);
+    fn accept(&mut self, head: &mut RequestHead, text: &[u8], value: Range<usize>, known: Known) -> Result<(), Refusal> {
         match known {
             Known::Host => {
                 if std::mem::replace(&mut self.host, true) {
                     return Err(Refusal::bad("more than one Host header"));
                 }
-                if !target::host_is_valid(head.headers.raw(value.clone())) {
+                if !target::host_is_valid(&text[value]) {
                     return Err(Refusal::bad("malformed Host header"));
                 }
             }
             Known::ContentLength => {
-                once(&mut self.length, value.clone(), "more than one Content-Length header").map_err(Refusal::bad)?;
+                once(&mut self.length, value, "more than one Content-Length header").map_err(Refusal::bad)?;
             }
             Known::TransferEncoding => {
-                once(&mut self.coding, value.clone(), "more than one Transfer-Encoding header").map_err(Refusal::bad)?;
+                once(&mut self.coding, value, "more than one Transfer-Encoding header").map_err(Refusal::bad)?;
             }
             Known::Connection => {
-                for token in tokens(head.headers.raw(value.clone())) {
+                for token in tokens(&text[value]) {
                     self.close |= token.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
             Known::Upgrade => self.upgrade = true,
             Known::Expect => {
-                head.expects_continue =
-                    head.version >= Version::Http11 && head.headers.raw(value.clone()).eq_ignore_ascii_case(b"100-continue");
+                head.expects_continue = head.version >= Version::Http11 && text[value].eq_ignore_ascii_case(b"100-continue");
             }
             _ => {}
         }
-        head.headers.push_known_line(line, name_len, value, known);
         Ok(())
     }
 
-    fn finish(self, head: &mut RequestHead) -> Result<(), Refusal> {
+    fn finish(self, head: &mut RequestHead, text: &[u8]) -> Result<(), Refusal> {
         if !self.host && head.version >= Version::Http11 {
             return Err(Refusal::bad("no Host header"));
         }
         let length = match self.length {
             None => None,
-            Some(value) => Some(content_length(head.headers.raw(value)).ok_or(Refusal::bad("malformed Content-Length"))?),
+            Some(value) => Some(content_length(&text[value]).ok_or(Refusal::bad("malformed Content-Length"))?),
         };
         head.framing = match (self.coding, length) {
             (None, None | Some(0)) => Framing::None,
@@ -204,7 +162,7 @@ impl LineReader {
                 if head.version < Version::Http11 {
                     return Err(Refusal::bad("Transfer-Encoding in an HTTP/1.0 request"));
                 }
-                if !head.headers.raw(coding).eq_ignore_ascii_case(b"chunked") {
+                if !text[coding].eq_ignore_ascii_case(b"chunked") {
                     return Err(Refusal::new(501, "unknown Transfer-Encoding"));
                 }
                 if length.is_some() {
@@ -222,65 +180,104 @@ impl LineReader {
     }
 }
 
-/// Goes through a head that httparse does not take, line by line, to name what is wrong and to keep the lines before it.
+/// Goes through a head line by line: one that is incomplete so far, has lines to drop, or has something wrong that is to be
+/// named, with the lines before it kept.
 #[cold]
-fn diagnose(bytes: &[u8], head: &mut RequestHead) -> Refusal {
+fn examine(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed, Refusal> {
     head.clear();
-    if let Err(refusal) = limits::check_bytes(bytes) {
-        return refusal;
+    // Empty lines ahead of a request are skipped (RFC 9112 section 2.2).
+    let Some(start) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return Ok(Parsed::Partial) };
+    let text = &bytes[start..];
+    let judged = examine_lines(text, head);
+    let length = match judged {
+        Ok(Parsed::Complete(length)) => length,
+        Ok(Parsed::Partial) => text.len(),
+        Err(_) => text.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(text.len()),
+    };
+    if let Err(too_large) = limits::check_bytes(&text[..length]) {
+        head.clear();
+        return Err(too_large);
     }
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
-    let bytes = &bytes[start..];
-    head.headers.push_raw(bytes);
-    let mut reader = LineReader::default();
-    let mut at = 0;
-    for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        let range = at..at + line.len();
-        at = range.end;
-        let Some(text) = line.strip_suffix(b"\r\n") else {
-            return Refusal::bad(if line.ends_with(b"\n") { "line without CRLF" } else { "malformed head" });
-        };
-        let judged = if index == 0 {
-            diagnose_request_line(text, bytes, head)
-        } else {
-            diagnose_header_line(text).and_then(|(name_len, value)| {
-                reader.accept(head, range.clone(), name_len, range.start + value.start..range.start + value.end)
-            })
-        };
-        if let Err(refusal) = judged {
-            return refusal;
-        }
-    }
-    Refusal::bad("malformed head")
+    judged.map(|parsed| if parsed == Parsed::Partial { parsed } else { Parsed::Complete(start + length) })
 }
 
-fn diagnose_request_line(text: &[u8], bytes: &[u8], head: &mut RequestHead) -> Result<(), Refusal> {
-    let mut words = text.split(|&byte| byte == b' ');
+fn examine_lines(text: &[u8], head: &mut RequestHead) -> Result<Parsed, Refusal> {
+    head.headers.push_raw(text);
+    let (mut judge, mut slash_due, mut at) = (Judge::default(), false, 0);
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let start = at;
+        at += line.len();
+        let Some(content) = line.strip_suffix(b"\r\n") else {
+            if line.ends_with(b"\n") {
+                return Err(Refusal::bad("line without CRLF"));
+            }
+            if index == 0 && !may_be_method(line) {
+                return Err(Refusal::bad("malformed request line"));
+            }
+            return Ok(Parsed::Partial);
+        };
+        if index == 0 {
+            slash_due = examine_request_line(content, text, head)?;
+            continue;
+        }
+        if content.is_empty() {
+            judge.finish(head, text)?;
+            if slash_due {
+                put_slash(head);
+            }
+            return Ok(Parsed::Complete(at));
+        }
+        let (name_len, value) = examine_header_line(content)?;
+        if !is_valid_name(&content[..name_len]) {
+            continue;
+        }
+        if head.headers.len() == MANY_LINES {
+            return Err(limits::HEADER_TOO_LARGE);
+        }
+        let value = start + value.start..start + value.end;
+        let known = Known::of(&content[..name_len]);
+        judge.accept(head, text, value.clone(), known)?;
+        head.headers.push_known_line(start..at, name_len, value, known);
+    }
+    Ok(Parsed::Partial)
+}
+
+/// Whether an unfinished first line may become a request line: what speaks another protocol need not be waited for.
+fn may_be_method(line: &[u8]) -> bool {
+    line.iter().take_while(|byte| **byte != b' ').all(|byte| byte.is_ascii_graphic())
+}
+
+fn examine_request_line(line: &[u8], text: &[u8], head: &mut RequestHead) -> Result<bool, Refusal> {
+    let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next()) else {
         return Err(Refusal::bad("malformed request line"));
     };
-    if method.is_empty() || target.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f)) {
+    if method.is_empty() || target.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f)) || std::str::from_utf8(target).is_err() {
         return Err(Refusal::bad("malformed request line"));
     }
-    set_line(head, 0, method, 0, method.len() + 1..method.len() + 1 + target.len(), bytes)?;
+    let slash_due = set_line(head, text, 0..method.len(), method.len() + 1..method.len() + 1 + target.len())?;
     match version {
         b"HTTP/1.1" => head.version = Version::Http11,
         b"HTTP/1.0" => head.version = Version::Http10,
         [b'H', b'T', b'T', b'P', b'/', b'2'..=b'9', b'.', b'0'..=b'9'] => return Err(Refusal::new(505, "unsupported HTTP version")),
         _ => return Err(Refusal::bad("malformed HTTP version")),
     }
-    Ok(())
+    Ok(slash_due)
 }
 
-fn diagnose_header_line(text: &[u8]) -> Result<(usize, std::ops::Range<usize>), Refusal> {
+/// Length of the name and place of the value. As for nginx, a name may hold anything but blanks and control characters; whether
+/// it is valid is another question.
+fn examine_header_line(line: &[u8]) -> Result<(usize, Range<usize>), Refusal> {
     const MALFORMED: Refusal = Refusal::bad("malformed header line");
-    let colon = memchr::memchr(b':', text).ok_or(MALFORMED)?;
-    let name_is_token = text[..colon].iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte));
-    let value = super::trim(&text[colon + 1..]);
-    if colon == 0 || !name_is_token || value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 0x7f)) {
+    let colon = memchr::memchr(b':', line).ok_or(MALFORMED)?;
+    let value = super::trim(&line[colon + 1..]);
+    if colon == 0
+        || line[..colon].iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f))
+        || value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 0x7f))
+    {
         return Err(MALFORMED);
     }
-    let value_start = if value.is_empty() { text.len() } else { value.as_ptr() as usize - text.as_ptr() as usize };
+    let value_start = if value.is_empty() { line.len() } else { value.as_ptr() as usize - line.as_ptr() as usize };
     Ok((colon, value_start..value_start + value.len()))
 }
 

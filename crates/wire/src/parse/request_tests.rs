@@ -49,7 +49,13 @@ fn every_form_that_may_mean_two_things_is_refused() {
         (with_lines("X-A: b\0\r\n"), 400),
         (with_lines("X-A: b\u{1}\r\n"), 400),
         (with_lines("X-A: b\u{7f}\r\n"), 400),
-        (with_lines("X(A: b\r\n"), 400),
+        (with_lines("X(A : b\r\n"), 400),
+        (with_lines("X(\u{1}: b\r\n"), 400),
+        (with_lines("X(A: b\r\n c\r\n"), 400),
+        (with_lines("X(A: b\rc\r\n"), 400),
+        (with_lines("X(A: b\n"), 400),
+        (with_lines("X(A\r\n"), 400),
+        (with_lines("Content\rLength: 1\r\n"), 400),
         (with_lines(": b\r\n"), 400),
         (with_lines("X-A\r\n"), 400),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
@@ -125,6 +131,19 @@ fn a_head_is_understood_as_it_came() {
 }
 
 #[test]
+fn lines_whose_names_are_invalid_are_dropped() {
+    for name in ["X(A", "X.A", "X!", "(Transfer-Encoding)", "Content-Length\u{e9}", "X/A", "\"X\""] {
+        let head = parse(&with_lines(&format!("Accept: a/b\r\n{name}: chunked\r\nX_B: 1\r\nContent-Length: 3\r\n"))).unwrap();
+        let names: Vec<_> = head.headers.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+        assert_eq!(names, ["Host", "Accept", "X_B", "Content-Length"], "{name}");
+        assert_eq!(head.framing, Framing::Length(3));
+        let mut out = Vec::new();
+        head.headers.write_to(&mut out, |_| true);
+        assert_eq!(out, b"Host: a.test\r\nAccept: a/b\r\nX_B: 1\r\nContent-Length: 3\r\n");
+    }
+}
+
+#[test]
 fn absolute_targets_give_their_authority() {
     for (target, path) in [("http://b.test:1/p?q", "/p?q"), ("http://b.test:1", "/"), ("HTTP://b.test:1?q", "/?q")] {
         let head = parse(&format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n")).unwrap();
@@ -180,6 +199,13 @@ fn no_bytes_make_it_panic() {
         if let Ok(Parsed::Complete(length)) = parse_request(&bytes, &mut head) {
             assert!(length <= bytes.len());
             assert!(head.target().starts_with(b"/"));
+        }
+        // What the quick way takes, the thorough one takes and understands alike.
+        let (mut quick, mut thorough) = (RequestHead::default(), RequestHead::default());
+        if let Some(length) = read(&bytes, &mut quick) {
+            assert_eq!(examine(&bytes, &mut thorough), Ok(Parsed::Complete(length)), "{}", bytes.escape_ascii());
+            assert_eq!((quick.target(), quick.framing, quick.keep_alive), (thorough.target(), thorough.framing, thorough.keep_alive));
+            assert!(quick.headers.iter().eq(thorough.headers.iter()));
         }
     }
 }

@@ -66,3 +66,36 @@ fn the_reason_travels_unless_the_status_changes() {
     assert_eq!(head.reason(), b"Not Found");
     assert_eq!(parse(Method::Get, "HTTP/1.1 200\r\n\r\n").unwrap().0.reason(), b"OK");
 }
+
+#[test]
+fn what_the_quick_way_takes_the_slow_one_understands_alike() {
+    let seed = b"HTTP/1.1 200 Fine\r\nDate: x\r\nContent-Length: 3\r\nConnection: keep-alive, X-A\r\nX-A: \tb \r\nTransfer_B:\r\n\r\n";
+    let mut state = 7u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let mut taken = 0;
+    for _ in 0..20_000 {
+        let mut bytes = seed.to_vec();
+        for _ in 0..random() % 4 {
+            let at = random() % bytes.len();
+            match random() % 3 {
+                0 => bytes[at] = b"\r\n\0: \t1a-\xff"[random() % 10],
+                1 => _ = bytes.remove(at),
+                _ => bytes.insert(at, b"\r\n\0: \t1a-\xff"[random() % 10]),
+            }
+        }
+        let (mut quick, mut slow) = (ResponseHead::default(), ResponseHead::default());
+        let (mut quick_stays, mut slow_stays) = (Persistence::default(), Persistence::default());
+        if let Some(length) = read(&bytes, Method::Get, &mut quick, &mut quick_stays) {
+            let parsed = parse_slowly(&bytes, Method::Get, &mut slow, &mut slow_stays);
+            assert_eq!(parsed, Ok(Parsed::Complete(length)), "{}", bytes.escape_ascii());
+            assert_eq!((quick.status, quick.framing, quick_stays), (slow.status, slow.framing, slow_stays), "{}", bytes.escape_ascii());
+            assert_eq!(quick.reason(), slow.reason());
+            assert!(quick.headers.iter().eq(slow.headers.iter()), "{}", bytes.escape_ascii());
+            taken += 1;
+        }
+    }
+    assert!(taken > 1000);
+}

@@ -53,23 +53,32 @@ fn hex(byte: u8) -> Option<u8> {
 /// Whether a `Host` value may stand: not empty, no blanks or control characters, no `/`, no two dots in a row, and something
 /// before the port's colon. Like nginx, it is no judge of the rest (`user@a.test` and `a_b` pass).
 pub fn host_is_valid(host: &[u8]) -> bool {
-    // Most hosts are letters, digits and single dots, which one look-up a byte tells.
-    if let [first, .., last] = host
-        && *first != b'.'
-        && *last != b'.'
-        && host.iter().all(|byte| PLAIN_IN_HOST[usize::from(*byte)])
-        && !host.windows(2).any(|pair| pair == b"..")
-    {
-        return true;
+    // Most hosts are letters, digits, single dots and a port, which one look-up a byte tells.
+    let mut allowed = PLAIN;
+    for byte in host {
+        let class = CLASS_IN_HOST[usize::from(*byte)];
+        if class > allowed {
+            return judge_host(host);
+        }
+        allowed = class ^ BETWEEN;
     }
-    judge_host(host)
+    !host.is_empty()
 }
 
-const PLAIN_IN_HOST: [bool; 256] = {
-    let mut table = [false; 256];
+const PLAIN: u8 = 0;
+/// May stand between plain characters only, as far as no closer look is taken.
+const BETWEEN: u8 = 1;
+const ODD: u8 = 2;
+
+const CLASS_IN_HOST: [u8; 256] = {
+    let mut table = [ODD; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
+        match byte as u8 {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => table[byte] = PLAIN,
+            b'.' | b':' => table[byte] = BETWEEN,
+            _ => {}
+        }
         byte += 1;
     }
     table

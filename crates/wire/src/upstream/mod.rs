@@ -67,8 +67,6 @@ pub enum RequestBody<'a> {
 pub struct Moments {
     /// A connection was there. For a pooled one this is what the worker's clock was last read as, not a reading of its own.
     pub connected: Option<Instant>,
-    /// The last byte of the request was written.
-    pub sent: Option<Instant>,
     /// The response head was complete.
     pub first_byte: Option<Instant>,
     /// The connection came out of the pool.

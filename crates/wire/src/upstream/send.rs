@@ -100,7 +100,6 @@ impl Pools {
             let mut wire = Wire { socket: &mut connection.socket, buffer: &mut *buffer, worker, timeout: sending.timeouts.write };
             wire.send_both(&down.timer, sending.head, body).await?
         };
-        moments.sent = Some(worker.clock().now());
         let may_repeat = sending.idempotent && !streams;
         if let Sent::Broken { untouched } = sent {
             if reused && (untouched || may_repeat) {

@@ -23,6 +23,12 @@ pub const NODE: &[Key] = &[
     accepted("status_error_log", Text, "logs/status_error.log", "Error log of the Status API."),
     accepted("vaults", List, "bundled", "Vault strategies that may be used."),
     used("plugins", List, "bundled", "Plugins that may be used: `bundled`, names, or `off`."),
+    used(
+        "plugins_strict",
+        Boolean,
+        "off",
+        "Refuse to start with plugins that have no handler in this version, be they named by `plugins` or configured. Not a key of Kong's.",
+    ),
     used("port_maps", List, "", "Pairs `public:own` of ports, where a load balancer maps them."),
     used("anonymous_reports", Boolean, "on", "Accepted for compatibility; no report is ever sent."),
     accepted("proxy_server", Text, "", "Forward proxy for outbound connections of components that support one.").secret(),
