@@ -2,6 +2,7 @@
 //!
 //! - [`Gateway`] starts the program in a directory of its own on free ports and ends it on drop.
 //! - [`Upstream`] answers as the path says and remembers what it was asked.
+//! - [`Postgres`] is a real server for those who need a database.
 //! - [`Client`] speaks bytes, [`Admin`] speaks JSON.
 //!
 //! Everything blocks and everything has a deadline: a test that waits longer than [`PATIENCE`] fails.
@@ -10,6 +11,7 @@
 mod admin;
 mod client;
 mod gateway;
+mod postgres;
 mod upstream;
 
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use admin::{Admin, Reply};
 pub use client::{Answer, Client, get};
 pub use gateway::{Builder, Gateway, Outcome, free_port};
+pub use postgres::Postgres;
 pub use upstream::{Seen, Upstream};
 
 /// How long anything may take before the test is given up: long, because the machine may be busy.

@@ -6,6 +6,7 @@
 //! Every store works on its own thread or connection: nothing here runs on a worker.
 //!
 //! - [`embedded`]: a SQLite file (`database=embedded`)
+//! - [`postgres`]: Kong's own tables (`database=postgres`)
 //! - [`declarative`]: rows in memory, replaced as a whole (`database=off`)
 //! - `layout`: what the schemas say about keys and references, compiled once
 //! - `transact`: the rules of writing, the same for every store
@@ -13,6 +14,7 @@
 pub mod declarative;
 pub mod embedded;
 mod layout;
+pub mod postgres;
 #[cfg(test)]
 mod suite;
 mod transact;

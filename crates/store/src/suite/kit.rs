@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::declarative::Declarative;
 use crate::embedded::{Embedded, Settings};
+use crate::postgres::tests::empty_store;
 use crate::{Applied, ChangeSet, Clock, Filter, Key, Operation, Store, StoreError};
 
 /// The n-th id, in order.
@@ -55,6 +56,8 @@ pub(crate) struct Kit {
     pub store: Arc<dyn Store>,
     catalog: Catalog,
     time: Arc<AtomicU64>,
+    /// Text may hold any character; Postgres' may not hold NUL.
+    pub holds_nul: bool,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -76,18 +79,24 @@ impl Kit {
         let directory = tempfile::tempdir().unwrap();
         let (time, clock) = clock();
         let store = Embedded::open(settings(directory.path().join("portcullis.db"), clock), &catalog()).unwrap();
-        Self { store: Arc::new(store), catalog: catalog(), time, _directory: Some(directory) }
+        Self { store: Arc::new(store), catalog: catalog(), time, holds_nul: true, _directory: Some(directory) }
     }
 
     pub fn declarative() -> Self {
         let (time, clock) = clock();
         let store = Declarative::with_clock(&catalog(), clock);
-        Self { store: Arc::new(store), catalog: catalog(), time, _directory: None }
+        Self { store: Arc::new(store), catalog: catalog(), time, holds_nul: true, _directory: None }
+    }
+
+    pub async fn postgres() -> Self {
+        let (time, clock) = clock();
+        let store = empty_store(&catalog(), clock).await;
+        Self { store: Arc::new(store), catalog: catalog(), time, holds_nul: false, _directory: None }
     }
 
     /// Around a store that a test opened itself.
     pub fn of(store: Arc<dyn Store>, time: Arc<AtomicU64>) -> Self {
-        Self { store, catalog: catalog(), time, _directory: None }
+        Self { store, catalog: catalog(), time, holds_nul: true, _directory: None }
     }
 
     pub fn advance(&self, milliseconds: u64) {
@@ -103,7 +112,7 @@ impl Kit {
     }
 
     pub async fn get(&self, entity: &str, key: Key) -> Option<Record> {
-        self.store.get(&self.schema(entity), key).await.unwrap()
+        self.store.get(&self.schema(entity), key).await.unwrap().map(bare)
     }
 
     pub fn operation_insert(&self, entity: &str, record: Value) -> Operation {
@@ -117,7 +126,7 @@ impl Kit {
     /// Answers the record as it is now.
     pub async fn insert(&self, entity: &str, record: Value) -> Result<Record, StoreError> {
         let applied = self.one(self.operation_insert(entity, record)).await?;
-        Ok(applied.changes.last().unwrap().new.clone().unwrap())
+        Ok(bare(applied.changes.last().unwrap().new.clone().unwrap()))
     }
 
     pub async fn update(&self, entity: &str, record: Value) -> Result<Arc<Applied>, StoreError> {
@@ -142,7 +151,7 @@ impl Kit {
         let mut rows = Vec::new();
         for schema in self.entities() {
             let page = self.store.page(schema, None, 10_000, Filter::default()).await.unwrap();
-            rows.extend(page.rows.into_iter().map(|row| (schema.name.to_string(), Value::from(row))));
+            rows.extend(page.rows.into_iter().map(|row| (schema.name.to_string(), Value::from(bare(row)))));
         }
         let tags = self.store.tagged(None, None, 10_000).await.unwrap();
         rows.extend(tags.into_iter().map(|(entity, id, tag)| (entity, serde_json::json!([id, tag]))));
@@ -162,6 +171,13 @@ impl Kit {
         let operations = rows.into_iter().map(|(entity, record)| self.operation_insert(entity, record)).collect();
         self.store.apply(ChangeSet { operations }).await.unwrap();
     }
+}
+
+/// Without fields that are null: records are complete, so to columns null and absent are one. What is left of a time to live
+/// shows either way.
+pub(crate) fn bare(mut record: Record) -> Record {
+    record.retain(|name, value| name == "ttl" || !value.is_null());
+    record
 }
 
 fn object(record: Value) -> Record {

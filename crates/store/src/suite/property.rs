@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::kit::{Kit, id};
+use super::kit::{Kit, bare, id};
 use crate::{ChangeSet, Operation, StoreError};
 
 /// One operation over few ids and few values, so that they meet.
@@ -92,8 +92,10 @@ fn crowd(kit: &Kit) -> Vec<Operation> {
 fn told(result: Result<Arc<crate::Applied>, StoreError>) -> String {
     match result {
         Ok(applied) => {
-            let changes =
-                applied.changes.iter().map(|change| format!("{} {} {:?} {:?}", change.schema.name, change.id, change.old, change.new));
+            let changes = applied.changes.iter().map(|change| {
+                let [old, new] = [&change.old, &change.new].map(|row| row.clone().map(bare));
+                format!("{} {} {old:?} {new:?}", change.schema.name, change.id)
+            });
             format!("version {} reload {} {:?}", applied.version, applied.reload, changes.collect::<Vec<_>>())
         }
         Err(StoreError::Refused { operation, error }) => format!("{operation}: {error}"),
@@ -107,7 +109,7 @@ fn the_same_operations_leave_the_same_rows_in_every_store() {
     let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
     let same = |moments: Vec<Moment>| {
         runtime.block_on(async {
-            let kits = [Kit::embedded(), Kit::declarative()];
+            let kits = [Kit::embedded(), Kit::declarative(), Kit::postgres().await];
             for kit in &kits {
                 kit.store.apply(ChangeSet { operations: crowd(kit) }).await.unwrap();
             }
@@ -121,10 +123,13 @@ fn the_same_operations_leave_the_same_rows_in_every_store() {
                             answers.push(told(kit.store.apply(ChangeSet { operations }).await));
                         }
                         prop_assert_eq!(&answers[0], &answers[1]);
+                        prop_assert_eq!(&answers[0], &answers[2]);
                     }
                 }
             }
-            prop_assert_eq!(kits[0].everything().await, kits[1].everything().await);
+            let everything = kits[0].everything().await;
+            prop_assert_eq!(&everything, &kits[1].everything().await);
+            prop_assert_eq!(&everything, &kits[2].everything().await);
             Ok(())
         })
     };

@@ -1,0 +1,340 @@
+//! The store of `database=postgres`: Kong's own tables, so that a node can take over the database of a Kong 3.9.
+//!
+//! Kong's columns are found by asking the database, the fields of an entity by its schema; what stands between is [`values`].
+//! One thread writes, with the rules that every store shares; readers use a pool; one connection listens. All of them live on
+//! a runtime of the store's own, so nothing here depends on who asks.
+//!
+//! - `connect`: addresses, TLS, the pool
+//! - `migrate`: the tables and `schema_meta`
+//! - `statements`, `values`: the SQL of one entity, and its values on their way
+//! - `rows`, `read`, `writer`: the rules' view of a transaction, readers', and the writing thread
+//! - `events`, `listener`: telling other nodes and hearing from them
+//! - `fault`: Postgres' failures in an operator's words
+
+mod connect;
+mod events;
+mod fault;
+mod listener;
+pub mod migrate;
+mod read;
+mod rows;
+mod statements;
+#[cfg(test)]
+pub(crate) mod tests;
+mod values;
+mod writer;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use portcullis_schema::{Catalog, Record, Schema};
+use tokio::runtime::Runtime;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::layout::{Layout, Table};
+use crate::transact::Fault;
+use crate::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
+use connect::Connections;
+pub use connect::Server;
+use fault::explain;
+use listener::Listener;
+use read::Reader;
+use statements::{Columns, Statements};
+use values::Sql;
+
+/// Change sets a subscriber may fall behind before it has to reload.
+const FEED: usize = 256;
+/// Change sets that may wait; callers beyond that wait in line.
+const QUEUE: usize = 256;
+
+/// How the database is used.
+#[derive(Clone)]
+pub struct Settings {
+    pub server: Server,
+    /// Who writes, as `cluster_events` names nodes.
+    pub node: Uuid,
+    pub clock: Clock,
+    /// How often other nodes' events are looked for, beside being notified (`db_update_frequency`).
+    pub poll_interval: Duration,
+    /// How much later Kong's nodes act on an event (`db_update_propagation`).
+    pub propagation: Duration,
+    /// How often expired rows are removed.
+    pub sweep_interval: Duration,
+}
+
+impl Settings {
+    pub fn new(server: Server, node: Uuid) -> Self {
+        Self {
+            server,
+            node,
+            clock: system_clock(),
+            poll_interval: Duration::from_secs(5),
+            propagation: Duration::ZERO,
+            sweep_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What the store's threads and tasks share.
+struct Shared {
+    layout: Layout,
+    statements: Vec<Statements>,
+    clock: Clock,
+    node: Uuid,
+    /// The default workspace, which every row belongs to.
+    workspace: Uuid,
+    propagation: Duration,
+    feed: broadcast::Sender<Arc<Applied>>,
+    version: Mutex<u64>,
+    reachable: AtomicBool,
+    mine: Mine,
+}
+
+impl Shared {
+    /// Tells this node's subscribers.
+    fn tell(&self, changes: Vec<Change>, reload: bool) -> Arc<Applied> {
+        // Held while sending, so that versions are told in order.
+        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        *version += 1;
+        let applied = Arc::new(Applied { version: *version, changes, reload });
+        // An error means that nobody listens.
+        let _ = self.feed.send(applied.clone());
+        applied
+    }
+
+    fn table(&self, entity: &str) -> Option<&Table> {
+        self.layout.place(entity).map(|place| &self.layout.tables[place])
+    }
+}
+
+/// Events that this node wrote and has told already.
+#[derive(Default)]
+struct Mine(Mutex<HashSet<Uuid>>);
+
+impl Mine {
+    fn insert(&self, id: Uuid) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    fn remove(&self, id: Uuid) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+}
+
+/// A Postgres database as a [`Store`].
+pub struct Postgres {
+    shared: Arc<Shared>,
+    connections: Connections,
+    writer: mpsc::Sender<writer::Job>,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Postgres {
+    /// Connects to a database that is up to date (see [`migrate`]) and begins to listen.
+    /// Errors with one line for the operator.
+    pub fn open(settings: Settings, catalog: &Catalog) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("store-postgres")
+            .enable_all()
+            .build()
+            .map_err(|error| format!("a thread of the store cannot be started: {error}"))?;
+        let connections = Connections::new(settings.server.clone())?;
+        let layout = Layout::new(&catalog.entities);
+        let handle = runtime.handle().clone();
+        let opening = {
+            let (connections, settings) = (connections.clone(), settings.clone());
+            async move {
+                let (columns, workspace) = describe(&connections).await?;
+                let statements = Statements::all(&layout, &columns, workspace)?;
+                let (feed, _) = broadcast::channel(FEED);
+                let shared = Arc::new(Shared {
+                    layout,
+                    statements,
+                    clock: settings.clock,
+                    node: settings.node,
+                    workspace,
+                    propagation: settings.propagation,
+                    feed,
+                    version: Mutex::new(0),
+                    reachable: AtomicBool::new(false),
+                    mine: Mine::default(),
+                });
+                let mut listener = Listener::new(shared.clone(), connections, settings.poll_interval);
+                let session = listener.begin().await?;
+                tokio::spawn(listener.run(session));
+                Ok::<_, String>(shared)
+            }
+        };
+        // On a thread of its own: the caller may stand in a runtime, where blocking is not allowed.
+        let opened = std::thread::scope(|scope| scope.spawn(|| handle.block_on(opening)).join());
+        let shared = opened.map_err(|_| "opening the store failed".to_owned()).and_then(|opened| opened);
+        let shared = match shared {
+            Ok(shared) => shared,
+            Err(cause) => {
+                runtime.shutdown_background();
+                return Err(cause);
+            }
+        };
+        let (jobs, queued) = mpsc::channel(QUEUE);
+        let writing = writer::Writer {
+            shared: shared.clone(),
+            connections: connections.clone(),
+            runtime: runtime.handle().clone(),
+            sweep_interval: settings.sweep_interval,
+        };
+        let thread = std::thread::Builder::new().name("store-write".to_owned()).spawn(move || writing.run(queued));
+        thread.map_err(|error| format!("a thread of the store cannot be started: {error}"))?;
+        Ok(Self { shared, connections, writer: jobs, runtime: Some(runtime) })
+    }
+
+    /// The id of the default workspace in this database.
+    pub fn workspace(&self) -> Uuid {
+        self.shared.workspace
+    }
+
+    /// Removes expired rows now instead of at the next sweep. Answers how many, cascades included.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.send(writer::Job::Sweep(answer)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Finishes what is queued and closes the connections.
+    pub async fn close(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.writer.send(writer::Job::Close(answer)).await.is_ok() {
+            // An error means that the thread is gone already.
+            let _ = answered.await;
+        }
+    }
+
+    /// Fails at once while the server is known to be away: nobody waits for a connection that can't be made.
+    fn present(&self) -> Result<(), StoreError> {
+        if self.shared.reachable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(format!("postgres is away ({})", self.connections.server.address())))
+    }
+
+    fn place(&self, of: &Schema) -> Result<usize, StoreError> {
+        self.shared.layout.place(&of.name).ok_or_else(|| StoreError::Unavailable(format!("no rows are kept of {}", of.name)))
+    }
+
+    /// Runs a question on the store's own runtime.
+    async fn read<T, Asked>(&self, question: impl FnOnce(Arc<Shared>, Connections) -> Asked) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Asked: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        self.present()?;
+        let Some(runtime) = &self.runtime else { return Err(closed()) };
+        let asked = runtime.spawn(question(self.shared.clone(), self.connections.clone()));
+        asked.await.map_err(|_| closed())?.map_err(|fault| match fault {
+            Fault::Refused(error) => StoreError::Refused { operation: 0, error },
+            Fault::Broken(cause) => StoreError::Unavailable(cause),
+        })
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The columns there are, and the default workspace.
+async fn describe(connections: &Connections) -> Result<(Columns, Uuid), String> {
+    let connection = connections.get().await?;
+    let sql = "SELECT c.relname::text, a.attname::text, t.typname::text FROM pg_attribute a \
+               JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid \
+               WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";
+    let rows = connection.client.query(sql, &[]).await.map_err(|error| explain(&error))?;
+    let mut columns = Columns::new();
+    for row in &rows {
+        let text = |at| row.try_get::<_, String>(at).map_err(|error| explain(&error));
+        columns.entry(text(0)?).or_default().insert(text(1)?, text(2)?);
+    }
+    let sql = "SELECT id FROM workspaces WHERE name = 'default'";
+    let row = connection.client.query_opt(sql, &[]).await.map_err(|error| explain(&error))?;
+    let row = row.ok_or_else(|| "the database has no default workspace: its migrations are not complete".to_owned())?;
+    Ok((columns, row.try_get(0).map_err(|error| explain(&error))?))
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the store is closed".to_owned())
+}
+
+/// A reader that owns what it reads with.
+fn reader<'a>(shared: &'a Shared, connections: &'a Connections) -> Reader<'a> {
+    Reader { connections, layout: &shared.layout, statements: &shared.statements, now: (shared.clock)() }
+}
+
+impl Store for Postgres {
+    fn get<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            let table = self.place(of)?;
+            self.read(move |shared, connections| async move { reader(&shared, &connections).get(table, &key).await }).await
+        })
+    }
+
+    fn page<'a>(
+        &'a self,
+        of: &'a Arc<Schema>,
+        after: Option<Uuid>,
+        size: usize,
+        filter: Filter,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move {
+            let table = self.place(of)?;
+            let page = move |shared: Arc<Shared>, connections: Connections| async move {
+                reader(&shared, &connections).page(table, after, size, &filter).await
+            };
+            self.read(page).await
+        })
+    }
+
+    fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>> {
+        Box::pin(async move {
+            self.present()?;
+            let (answer, answered) = oneshot::channel();
+            self.writer.send(writer::Job::Apply(changes, answer)).await.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?
+        })
+    }
+
+    fn changes(&self) -> ChangeFeed {
+        self.shared.feed.subscribe()
+    }
+
+    fn reachable(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { self.shared.reachable.load(Ordering::Acquire) && !self.writer.is_closed() })
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn configuration_hash(&self) -> Option<String> {
+        None
+    }
+
+    fn tagged<'a>(
+        &'a self,
+        tag: Option<&'a str>,
+        after: Option<(Uuid, String)>,
+        size: usize,
+    ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>> {
+        let tag = tag.map(str::to_owned);
+        let tagged = move |shared: Arc<Shared>, connections: Connections| async move {
+            reader(&shared, &connections).tagged(tag.as_deref(), after.as_ref(), size).await
+        };
+        Box::pin(self.read(tagged))
+    }
+}

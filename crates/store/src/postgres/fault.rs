@@ -1,0 +1,35 @@
+//! Postgres' failures in an operator's words, one line each.
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use crate::transact::Fault;
+
+/// One line that says what happened.
+pub(super) fn explain(error: &Error) -> String {
+    let text = match error.as_db_error() {
+        Some(told) => format!("postgres: {} ({})", told.message(), told.code().code()),
+        None => {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("postgres: {error}{cause}")
+        }
+    };
+    text.replace('\n', " ")
+}
+
+/// Somebody else wrote at the same time: run again, the transaction sees what they did.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    const CONFLICTS: [SqlState; 4] =
+        [SqlState::UNIQUE_VIOLATION, SqlState::FOREIGN_KEY_VIOLATION, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| CONFLICTS.contains(code))
+}
+
+pub(super) fn timed_out() -> String {
+    "postgres: no answer within pg_timeout".to_owned()
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Broken(explain(&error))
+    }
+}
