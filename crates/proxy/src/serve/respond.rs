@@ -267,11 +267,11 @@ impl Worker {
 
     /// Runs the plugins' header filters. One that fails is logged; the response goes on, as in Kong.
     pub(super) fn header_filter(&self, head: &mut ResponseHead, request: &mut Request, resolved: &Resolved<'_>, source: Source) {
-        if !resolved.iter().any(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+        if !resolved.iter().any(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             return;
         }
         let mut context = std::mem::take(&mut request.context);
-        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+        for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             let Ok(handler) = &bound.handler else { continue };
             let filtered = handler.header_filter(&mut Head { request, context: &mut context, response: head, source });
             if let Err(cause) = filtered {
@@ -284,7 +284,7 @@ impl Worker {
 
 /// Runs the body filters over a body that is already whole.
 pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &Resolved<'_>) {
-    for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+    for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::BODY_FILTER)) {
         let Ok(handler) = &bound.handler else { continue };
         if let Err(cause) = handler.body_filter(request, body, true) {
             error!(plugin = bound.entry.name, %cause, "body filter failed");
