@@ -8,6 +8,7 @@ mod declarative;
 mod framing;
 mod lifecycle;
 mod limits;
+mod logs;
 mod plugins_smoke;
 mod proxying;
 mod tls_and_http2;

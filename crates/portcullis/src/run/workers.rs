@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use portcullis_proxy::access_log::{Format, Lines};
 use portcullis_proxy::gateway::{Gateway, Worker};
 use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
 use portcullis_wire::tls::ServerTls;
@@ -102,6 +103,8 @@ pub struct Plan {
     pub tls: ServerTls,
     pub wire: WireSettings,
     pub pools: PoolSettings,
+    /// What an access log says, and its lines.
+    pub access_log: Option<(Arc<Format>, Arc<Lines>)>,
 }
 
 impl Workers {
@@ -166,8 +169,9 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
     runtime.block_on(async {
         let wire = portcullis_wire::Worker::new(plan.wire.clone());
         wire.start();
+        let log = plan.access_log.as_ref().map(|(format, lines)| (format.clone(), lines.tap()));
         let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed));
+        let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed).with_access_log(log));
         for (socket, entrance) in doors {
             let (service, wire) = (service.clone(), wire.clone());
             tokio::task::spawn_local(async move {

@@ -28,6 +28,7 @@ use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
 use smallvec::SmallVec;
 use tracing::error;
 
+use crate::access_log::{Facts, write_refusal};
 use crate::gateway::{Current, Worker};
 use crate::plan::{Bound, Plan};
 use crate::router::{Captures, Match, Query, Route, path};
@@ -94,6 +95,21 @@ impl Service for Worker {
         if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
             self.log(&request, &response, source, &trace, down, &resolved);
         }
+        if let Some((format, tap)) = &self.access_log {
+            let now = Instant::now();
+            let facts = Facts {
+                request: &request,
+                response: &response,
+                source,
+                trace: &trace,
+                now,
+                now_ms: (self.wall_clock_ns(now) / 1_000_000) as u64,
+                request_bytes: down.bytes_received(),
+                response_bytes: down.bytes_sent(),
+                body_bytes: down.body_bytes_sent(),
+            };
+            facts.write(format, tap);
+        }
         *head = mem::take(&mut request.head);
         self.give_buffer(mem::take(&mut request.upstream.path));
         self.give_headers(mem::take(&mut request.response_headers));
@@ -101,9 +117,13 @@ impl Service for Worker {
     }
 
     fn refuse(&self, refusal: &Refusal, head: &RequestHead, peer: &Peer) -> (ResponseHead, Vec<u8>) {
-        let _ = peer;
         self.count_request();
-        self.refusal(refusal.status, &head.headers)
+        let (response, body) = self.refusal(refusal.status, &head.headers);
+        if let Some((format, tap)) = &self.access_log {
+            let now_ms = (self.wall_clock_ns(Instant::now()) / 1_000_000) as u64;
+            write_refusal((format, tap), now_ms, head, (&response, &body), peer);
+        }
+        (response, body)
     }
 }
 
