@@ -12,7 +12,7 @@ use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result
 use portcullis_schema::Check;
 
 use crate::log_fields::refuse_lua;
-use crate::queue::{Queue, Queues, Settings};
+use crate::queue::{OLD_DEFAULTS, Queue, Queues, Settings};
 use crate::serialize;
 pub use config::Config;
 use sender::Sender;
@@ -30,7 +30,7 @@ impl Plugin for HttpLog {
 
     fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
         refuse_lua(&config.custom_fields_by_lua)?;
-        let settings = Settings::from(&config.queue);
+        let settings = Settings::from(&config.queue).with_older(config.queue_size, config.flush_timeout, OLD_DEFAULTS);
         let sender = Sender::new(&config, settings.max_batch_size > 1)?;
         let queues = env.state.get::<Queues<Box<[u8]>>>();
         let name = format!("http-log {}", sender.describe());
