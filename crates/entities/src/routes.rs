@@ -108,11 +108,7 @@ const PROTOCOL_FAMILIES: [&[&str]; 4] = [&["http", "https"], &["tcp", "tls", "ud
 
 fn protocols_field() -> portcullis_schema::Field {
     let families = PROTOCOL_FAMILIES.map(<[&str]>::to_vec).to_vec();
-    set(protocol())
-        .required()
-        .default(["http", "https"])
-        .rule(Rule::MutuallyExclusiveSubsets(families))
-        .shown("len_min", 1)
+    set(protocol()).required().default(["http", "https"]).rule(Rule::MutuallyExclusiveSubsets(families)).shown("len_min", 1)
 }
 
 /// What finds routes: each flavour takes other things for a route.

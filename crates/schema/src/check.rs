@@ -118,7 +118,11 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
             ))
         }
         Check::Custom { fields: names, check } | Check::Hidden { fields: names, check } => {
-            if wrong(names) { Ok(()) } else { check(record) }
+            if wrong(names) {
+                Ok(())
+            } else {
+                check(record)
+            }
         }
         _ => Ok(()),
     }

@@ -175,7 +175,13 @@ fn arbitrary_bodies_are_never_our_fault_and_leave_nothing_half_written() {
             let row = after.iter().find(|(entity, row)| *entity == write.schema.name && row["id"] == id.as_str());
             let (_, row) = row.ok_or_else(|| TestCaseError::fail(format!("{} is not there", reply.text)))?;
             for (name, _) in write.schema.fields.iter().filter(|(_, field)| !field.transient) {
-                prop_assert_eq!(&reply.body[name.as_ref()], row.get(name.as_ref()).unwrap_or(&Value::Null), "{} of {}", name, write.schema.name);
+                prop_assert_eq!(
+                    &reply.body[name.as_ref()],
+                    row.get(name.as_ref()).unwrap_or(&Value::Null),
+                    "{} of {}",
+                    name,
+                    write.schema.name
+                );
             }
             Ok(())
         })
