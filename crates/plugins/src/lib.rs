@@ -10,6 +10,7 @@
 //! - [`calendar`]: moments as text
 //! - [`deprecation`]: settings that are to go
 //! - [`header_name`], [`json_fields`]: what the transformers share
+//! - [`http_client`]: HTTP to the servers that logs and traces are sent to
 //! - [`log_fields`], [`severity`]: settings that log plugins share
 //! - [`lua_functions`]: the settings of pre-function and post-function
 //! - [`metric_fields`]: settings that plugins around figures share
@@ -30,6 +31,7 @@ mod body;
 mod calendar;
 mod deprecation;
 mod header_name;
+mod http_client;
 mod json_fields;
 mod log_fields;
 mod lua_functions;

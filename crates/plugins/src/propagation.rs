@@ -155,10 +155,12 @@ impl Propagation {
     /// `header_type` and `default_header_type` are the older spelling, which counts where `config` gives no list.
     pub fn new(config: &Config, header_type: Option<&str>, default_header_type: Option<&str>) -> Self {
         let default = Format::named(&config.default_format).unwrap_or(Format::W3c);
-        let formats = |names: &Option<Vec<String>>| names.as_ref().map(|names| names.iter().filter_map(|name| Format::named(name)).collect());
+        let formats =
+            |names: &Option<Vec<String>>| names.as_ref().map(|names| names.iter().filter_map(|name| Format::named(name)).collect());
         if config.extract.is_some() || config.clear.is_some() || config.inject.is_some() {
             let inject = config.inject.as_ref().map(|names| {
-                let inject = |name: &String| if name == "preserve" { Some(Inject::Preserve) } else { Format::named(name).map(Inject::Format) };
+                let inject =
+                    |name: &String| if name == "preserve" { Some(Inject::Preserve) } else { Format::named(name).map(Inject::Format) };
                 names.iter().filter_map(inject).collect()
             });
             return Self {

@@ -43,7 +43,10 @@ fn every_format_goes_on_as_it_came() {
     let propagation = propagation(json!({}));
     let parent = "00f067aa0ba902b7";
     for (given, expected) in [
-        ([("traceparent", format!("00-{TRACE}-{parent}-01"))].to_vec(), [("traceparent", format!("00-{TRACE}-0000000000000001-01"))].to_vec()),
+        (
+            [("traceparent", format!("00-{TRACE}-{parent}-01"))].to_vec(),
+            [("traceparent", format!("00-{TRACE}-0000000000000001-01"))].to_vec(),
+        ),
         ([("b3", format!("{TRACE}-{parent}-d"))].to_vec(), [("b3", format!("{TRACE}-0000000000000001-d-{parent}"))].to_vec()),
         ([("b3", "0".to_owned())].to_vec(), [("b3", format!("{:032x}-0000000000000001-0", 2))].to_vec()),
         (

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_plugin::Instruments;
 use portcullis_proxy::access_log::Format as LogFormat;
 use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub log_level: String,
     pub error_log: PathBuf,
     pub access_logs: AccessLogs,
+    /// What makes spans, and the share of requests whose spans are sent.
+    pub tracing: (Instruments, f64),
     /// Stay in the foreground.
     pub foreground: bool,
     pub workers: usize,
@@ -115,6 +118,7 @@ impl Reader<'_> {
         });
         Settings {
             access_logs: self.access_logs(&prefix),
+            tracing: (instruments(loaded), loaded.number("tracing_sampling_rate").unwrap_or(0.01)),
             error_log,
             log_level: text("log_level").unwrap_or_else(|| "notice".to_owned()),
             foreground: !loaded.flag("nginx_main_daemon"),
@@ -261,6 +265,7 @@ impl Reader<'_> {
                 plain: self.template("error_template_plain"),
             },
             allow_debug_header: loaded.flag("allow_debug_header"),
+            timeline: instruments(loaded) != Instruments::NONE,
             body_buffer_size,
             ..defaults
         }
@@ -354,6 +359,12 @@ impl Reader<'_> {
             cache_size: self.whole("dns_cache_size", 10_000) as usize,
         }
     }
+}
+
+/// What makes spans.
+fn instruments(loaded: &Loaded) -> Instruments {
+    let words = loaded.list("tracing_instrumentations");
+    words.into_iter().filter_map(Instruments::named).fold(Instruments::NONE, Instruments::and)
 }
 
 /// Absolute, without a slash at the end.

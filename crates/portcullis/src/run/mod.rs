@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
-use portcullis_plugin::{Entry, Env, Rows, State};
+use portcullis_plugin::{Entry, Env, Rows, State, Tracing};
 use portcullis_plugins::queue::Counts;
 use portcullis_proxy::balancer::Registry;
 use portcullis_proxy::dns::Dns;
@@ -95,6 +95,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
     node.expose(entries, env.clone());
 
+    env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
     let (gateway, builder, tls) = generation(&settings, entries, &env)?;
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone()));
     let house = House { catalog, entries, store, declarative, env, node, publisher };
@@ -242,7 +243,8 @@ impl Logs {
 
 fn start_log(settings: Option<&access_log::Settings>, env: &Env) -> Result<Option<AccessLog>, String> {
     let count = env.state.get::<Counts>().of("access-log");
-    let log = settings.map(|settings| AccessLog::start(&settings.path, count).map_err(|error| format!("{}: {error}", settings.path.display())));
+    let log =
+        settings.map(|settings| AccessLog::start(&settings.path, count).map_err(|error| format!("{}: {error}", settings.path.display())));
     log.transpose()
 }
 
@@ -310,6 +312,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs
     if settings.admin_listens != before.admin_listens || settings.status_listens != before.status_listens {
         warn!("admin_listen and status_listen change with a restart only");
     }
+    house.env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
     let (gateway, builder, tls) = generation(&settings, house.entries, &house.env)?;
     let sockets = if settings.proxy_listens == sockets.listens && settings.workers == sockets.workers() {
         sockets.try_clone()?

@@ -84,7 +84,8 @@ const KONG: &str = concat!(
     r#"kong_request_id: "$kong_request_id""#
 );
 /// nginx' `combined`.
-const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
+const COMBINED: &str =
+    r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 const JSON: &str = concat!(
     r#"{"time":"$time_iso8601","remote_addr":"$remote_addr","method":"$request_method","scheme":"$scheme","host":"$host","#,
     r#""uri":"$request_uri","protocol":"$server_protocol","status":$status,"bytes_sent":$bytes_sent,"#,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use portcullis_plugin::{Request, RequestHead, ResponseHead, Source, Version};
-use portcullis_wire::{Headers, Peer};
 use portcullis_wire::headers::Known;
+use portcullis_wire::{Headers, Peer};
 
 use super::format::{Format, Variable};
 use super::{Tap, Time};

@@ -22,7 +22,9 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Step, Try, Upstream};
+use portcullis_plugin::{
+    Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Stage, Step, Try, Upstream,
+};
 use portcullis_wire::headers::Known;
 use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
 use smallvec::SmallVec;
@@ -147,6 +149,7 @@ impl Worker {
             body: None,
             log_fields: Default::default(),
             context: Context::default(),
+            timeline: self.gateway.settings.timeline.then(Box::default),
             directory: current.clone(),
         }
     }
@@ -173,7 +176,10 @@ impl Worker {
             return Err(end);
         }
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
-        let Some(matched) = find(snapshot, request, &path) else {
+        let begun = begin(request);
+        let matched = find(snapshot, request, &path);
+        note(request, Stage::Router, begun);
+        let Some(matched) = matched else {
             // No plan applies; global instances still see the answer.
             collect(global, request, 0, resolved);
             return Err(Answer::error(404, "no Route matched with those values").into());
@@ -219,7 +225,10 @@ impl Worker {
                     {
                         read_body(request, down, limit).await?;
                     }
-                    finish(handler.access(request)).await.map_err(|error| error.to_string())
+                    let begun = begin(request);
+                    let ended = finish(handler.access(request)).await.map_err(|error| error.to_string());
+                    note(request, Stage::Access(bound.entry.name), begun);
+                    ended
                 }
                 Err(cause) => Err(cause.clone()),
             };
@@ -288,6 +297,18 @@ impl Worker {
     }
 }
 
+/// The moment, where it is noted.
+pub(crate) fn begin(request: &Request) -> Option<Instant> {
+    request.timeline.as_ref().map(|_| Instant::now())
+}
+
+/// Notes a stage that ended now.
+pub(crate) fn note(request: &mut Request, stage: Stage, begun: Option<Instant>) {
+    if let (Some(timeline), Some(begun)) = (&mut request.timeline, begun) {
+        timeline.note(stage, begun);
+    }
+}
+
 /// What a request was routed by, and what that found out about its path.
 pub(crate) struct Routed<'a> {
     pub snapshot: &'a Snapshot,
@@ -333,7 +354,10 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
 async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
     for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.phases.has(Phases::REWRITE)) {
         let Ok(handler) = &bound.handler else { continue };
-        match finish(handler.rewrite(request)).await {
+        let begun = begin(request);
+        let ended = finish(handler.rewrite(request)).await;
+        note(request, Stage::Rewrite(bound.entry.name), begun);
+        match ended {
             Ok(None) => {}
             Ok(Some(answer)) => return Err(End::Answer(answer)),
             Err(cause) => {

@@ -11,7 +11,12 @@ pub const NODE: &[Key] = &[
         "notice",
         "Least severe level that goes to the error log.",
     ),
-    used("proxy_access_log", Text, "logs/access.log", "Access log of the proxy, perhaps with the name of a format (`kong_log_format`, `combined`, `json`); `off` for none."),
+    used(
+        "proxy_access_log",
+        Text,
+        "logs/access.log",
+        "Access log of the proxy, perhaps with the name of a format (`kong_log_format`, `combined`, `json`); `off` for none.",
+    ),
     used("proxy_error_log", Text, "logs/error.log", "Error log of the proxy."),
     accepted("proxy_stream_access_log", Text, "logs/access.log basic", "Access log of stream proxying."),
     accepted("proxy_stream_error_log", Text, "logs/error.log", "Error log of stream proxying."),
@@ -42,6 +47,6 @@ pub const NODE: &[Key] = &[
 ];
 
 pub const TRACING: &[Key] = &[
-    accepted("tracing_instrumentations", List, "off", "Parts of a request that make spans."),
-    accepted("tracing_sampling_rate", Number, "0.01", "Share of requests that are traced."),
+    used("tracing_instrumentations", List, "off", "Parts of a request that make spans."),
+    used("tracing_sampling_rate", Number, "0.01", "Share of requests that are traced."),
 ];
