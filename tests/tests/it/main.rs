@@ -9,6 +9,8 @@ mod framing;
 mod lifecycle;
 mod limits;
 mod plugins_smoke;
+mod postgres_cluster;
+mod postgres_start;
 mod proxying;
 mod tls_and_http2;
 mod tour;
