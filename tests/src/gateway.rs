@@ -245,7 +245,8 @@ impl Gateway {
     /// The copies of its configuration that it keeps, newest first.
     pub fn copies(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.build.prefix().join("last-good")).into_iter().flatten().flatten();
-        let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "copy")).collect();
+        let mut found: Vec<_> =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "copy")).collect();
         found.sort();
         found.reverse();
         found

@@ -45,7 +45,7 @@ fn a_thousand_writes_through_three_nodes_end_in_one_configuration() {
             let (nodes, written) = (&nodes, &written);
             scope.spawn(move || {
                 for round in 0..rounds {
-                    let name = format!("w{writer}r{round}");
+                    let name = format!("w{writer}r{round}x");
                     let via = |step: usize| nodes[(writer + round + step) % nodes.len()].admin();
                     via(0).post("/services/up/routes", json!({"name": name, "paths": [format!("/old-{name}")]}));
                     via(1).patch(&format!("/routes/{name}"), json!({"paths": [format!("/{name}")]}));
@@ -70,7 +70,7 @@ fn a_thousand_writes_through_three_nodes_end_in_one_configuration() {
         let mut target = |path: String| client.get(&path).json()["target"].as_str().unwrap().to_owned();
         for writer in 0..WRITERS {
             for round in 0..rounds {
-                let name = format!("w{writer}r{round}");
+                let name = format!("w{writer}r{round}x");
                 let served = if round % 3 == 0 { format!("/{name}/echo") } else { "/echo".to_owned() };
                 assert_eq!(target(format!("/{name}/echo")), served, "{name} on {}", node.proxy());
                 assert_eq!(target(format!("/old-{name}/echo")), format!("/old-{name}/echo"));
@@ -147,12 +147,12 @@ fn traffic_outlives_the_database_and_all_nodes_find_together_again() {
         }
 
         server.serve();
-        nodes.push(restarted);
-        for node in &nodes {
+        for node in nodes.iter().chain([&restarted]) {
             eventually("the node is back", || status(node)["database"]["reachable"] == json!(true));
         }
         running.store(false, Ordering::Relaxed);
     });
+    nodes.push(restarted);
     assert_eq!((failed.load(Ordering::Relaxed), served.load(Ordering::Relaxed) > 0), (0, true));
     // Nothing of what was refused was done; what is written now reaches everybody.
     for (number, node) in nodes.iter().enumerate() {

@@ -49,7 +49,8 @@ fn migrations_say_what_kongs_say() {
 
     let (code, said) = run("migrations bootstrap");
     assert_eq!(code, 0, "{said}");
-    let begin = format!("Bootstrapping database...\nmigrating core on database '{database}'...\ncore migrated up to: 000_base (executed)\n");
+    let begin =
+        format!("Bootstrapping database...\nmigrating core on database '{database}'...\ncore migrated up to: 000_base (executed)\n");
     assert!(said.starts_with(&begin), "{said}");
     assert!(said.ends_with("67 migrations processed\n67 executed\nDatabase is up-to-date\n"), "{said}");
     assert_eq!(run("migrations bootstrap"), (0, "Database already bootstrapped\n".to_owned()));
@@ -121,7 +122,7 @@ fn rows_that_kong_wrote_are_served_unchanged() {
             upstream.address.port()
         ),
     );
-    let node = on(&database).start();
+    let node = on(&database).set("db_update_frequency", "0.2").start();
     assert_eq!(node.get("/kong/echo").status, 200);
     assert_eq!(node.admin().get("/services/up")["id"], service);
     // And what is written here stands where Kong looks for it.

@@ -10,12 +10,8 @@ use uuid::Uuid;
 use super::load::Loaded;
 
 /// Where Debian, Red Hat, Alpine and others keep the certificates they trust.
-const SYSTEM_CERTIFICATES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem",
-];
+const SYSTEM_CERTIFICATES: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"];
 
 /// How the store of `database=postgres` is used. Errors with one line about what cannot be read.
 pub fn settings(loaded: &Loaded, node: Uuid) -> Result<Settings, String> {

@@ -76,7 +76,7 @@ impl Copies {
     /// Makes a copy of what the store holds now, unless the newest says the same. Errors with one line.
     pub async fn keep(&self, store: &dyn Store, catalog: &Catalog) -> Result<(), String> {
         let Some(workspace) = store.workspace().filter(|_| self.keep > 0) else { return Ok(()) };
-        let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported).cloned().collect();
+        let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported && schema.field("id").is_some()).cloned().collect();
         let failed = |error: std::io::Error| format!("{}: {error}", self.directory.display());
         fs::create_dir_all(&self.directory).map_err(failed)?;
         let path = self.directory.join("next.tmp");

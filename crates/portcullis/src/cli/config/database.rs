@@ -41,7 +41,7 @@ pub async fn close(stores: Stores) {
 
 /// All rows that an export holds.
 pub async fn rows(store: &dyn Store, catalog: &Catalog) -> Result<Rows, Failure> {
-    let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported).cloned().collect();
+    let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported && schema.field("id").is_some()).cloned().collect();
     let mut all: Rows = Vec::new();
     let mut take = |schema: &Arc<Schema>, rows: Vec<Record>| match all.last_mut() {
         Some((last, kept)) if last.name == schema.name => kept.extend(rows),

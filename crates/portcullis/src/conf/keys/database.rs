@@ -43,7 +43,12 @@ pub const DATABASE: &[Key] = &[
     used("declarative_config_string", Text, "", "The whole configuration as text (database=off).").secret(),
     used("db_update_frequency", Number, "5", "Seconds between looks for other nodes' changes."),
     used("db_update_propagation", Number, "0", "Seconds a change takes to reach replicas."),
-    used("last_good_copies", Number, "5", "Copies kept in the prefix of what was served from Postgres, to start from while it is away; 0 keeps none."),
+    used(
+        "last_good_copies",
+        Number,
+        "5",
+        "Copies kept in the prefix of what was served from Postgres, to start from while it is away; 0 keeps none.",
+    ),
     accepted("db_cache_ttl", Number, "0", "Accepted for compatibility."),
     accepted("db_cache_neg_ttl", Number, "", "Accepted for compatibility."),
     accepted("db_resurrect_ttl", Number, "30", "Accepted for compatibility."),
