@@ -36,7 +36,7 @@ mod propagation;
 pub mod queue;
 mod redis;
 mod secret;
-mod serialize;
+pub mod serialize;
 mod severity;
 mod stores;
 

@@ -4,12 +4,14 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`lua`]: what runs code in configuration
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
 
 pub mod catalog;
 pub mod declarative;
+pub mod lua;
 mod node;
 mod publisher;
 mod servers;
@@ -83,7 +85,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let entries = catalog::enabled(&settings.plugins)?;
     let catalog = Arc::new(catalog::of(entries));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
-    let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
+    let node_id = prefix::node_id(&settings);
+    lua::install(&settings, node_id);
+    let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let env = Env { state: Arc::new(State::default()), node: node.clone(), runtime: Handle::current() };
     node.expose(entries, env.clone());
 
