@@ -27,7 +27,6 @@ const SHOWN_ALIASES: [&str; 7] = [
     "opentelemetry_tracing_sampling_rate",
 ];
 
-
 impl Settings {
     /// As `GET /` shows it. Empty lists are `{}`, as Kong's encoder writes them.
     pub fn shown(&self) -> Map<String, Value> {

@@ -63,7 +63,17 @@ impl Builder {
             usernames: Default::default(),
             credentials,
         };
-        Self { work, entries, env, registry, routes: HashMap::new(), instances: HashMap::new(), upstreams: HashMap::new(), shown_to: HashMap::new(), loading: false }
+        Self {
+            work,
+            entries,
+            env,
+            registry,
+            routes: HashMap::new(),
+            instances: HashMap::new(),
+            upstreams: HashMap::new(),
+            shown_to: HashMap::new(),
+            loading: false,
+        }
     }
 
     /// A snapshot of the working copy.

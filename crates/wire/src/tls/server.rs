@@ -148,7 +148,8 @@ fn with_ciphers(ciphers: &Ciphers) -> Arc<CryptoProvider> {
     let Ciphers::List(list) = ciphers else { return provider() };
     let mut chosen = (*provider()).clone();
     let named = |suite: &str| list.split([':', ',', ' ']).any(|entry| entry == suite || matches!(entry, "ALL" | "HIGH" | "DEFAULT"));
-    let excluded = |suite: &str| list.split([':', ',', ' ']).any(|entry| entry.strip_prefix(['!', '-']).is_some_and(|entry| entry == suite));
+    let excluded =
+        |suite: &str| list.split([':', ',', ' ']).any(|entry| entry.strip_prefix(['!', '-']).is_some_and(|entry| entry == suite));
     chosen.cipher_suites.retain(|suite| {
         let name = suite.suite().as_str().map_or_else(String::new, openssl_name);
         suite.tls13().is_some() || (named(&name) && !excluded(&name))

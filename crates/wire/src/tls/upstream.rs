@@ -142,7 +142,8 @@ struct Chain {
 impl Verifier {
     fn new(settings: &Settings, provider: &Arc<CryptoProvider>) -> Self {
         let chain = settings.verify.then(|| {
-            let certificates: Vec<_> = settings.roots.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())).flatten().collect();
+            let certificates: Vec<_> =
+                settings.roots.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())).flatten().collect();
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(certificates.iter().cloned());
             let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().ok();

@@ -106,7 +106,13 @@ pub struct Pools {
 
 impl Pools {
     pub fn new(worker: &Rc<Worker>, settings: PoolSettings) -> Rc<Self> {
-        let pools = Rc::new(Self { worker: worker.clone(), settings, http2: Default::default(), pools: RefCell::default(), connects: Cell::new(0) });
+        let pools = Rc::new(Self {
+            worker: worker.clone(),
+            settings,
+            http2: Default::default(),
+            pools: RefCell::default(),
+            connects: Cell::new(0),
+        });
         let sweep: std::rc::Weak<dyn Sweep> = Rc::downgrade(&pools) as _;
         worker.register(sweep);
         pools

@@ -178,7 +178,8 @@ fn a_cancelled_call_is_cancelled_upstream() {
 #[test]
 fn an_upstream_that_says_nothing_times_out() {
     run(|| async {
-        let gate = Build { listen: "127.0.0.1:0 http2".to_owned(), read_timeout: std::time::Duration::from_millis(100), ..Build::default() };
+        let gate =
+            Build { listen: "127.0.0.1:0 http2".to_owned(), read_timeout: std::time::Duration::from_millis(100), ..Build::default() };
         let gate = gate.start().await;
         let (_server, address) = Server::start().await;
         gate.service.http2.set(Some(address));
