@@ -85,6 +85,9 @@ pub struct Upstream {
     pub buffer_response: bool,
 }
 
+/// Left in a request's [`Context`] by a plugin whose answer stands for the upstream's: it gains the headers of a proxied response.
+pub struct CountsAsProxied;
+
 /// Values a plugin keeps for the length of one request, by type.
 #[derive(Default)]
 pub struct Context {

@@ -4,12 +4,14 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`extensions`]: what plugins add to the Admin API
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
 
 pub mod catalog;
 pub mod declarative;
+mod extensions;
 mod node;
 mod publisher;
 mod servers;
@@ -206,7 +208,7 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
             origins: settings.admin_origins.clone(),
             body_limit: settings.admin_body_limit,
         },
-        extensions: Vec::new(),
+        extensions: extensions::of(house.entries, &house.env),
     };
     let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
         if !ssl {

@@ -151,6 +151,7 @@ impl Worker {
             }
         }
         self.header_filter(&mut response, request, resolved, Source::Service);
+        respond::add_charset(&mut response.headers);
         let relayed = if switching {
             down.tunnel(&mut response, up).await.map(|_| ())
         } else if buffered {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
+use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source};
 use portcullis_wire::headers::{Known, Name};
 use portcullis_wire::{BodyError, Downstream, Headers};
 use smallvec::SmallVec;
@@ -58,7 +58,11 @@ impl Worker {
         if matches!(head.status, 400 | 408 | 413) && source == Source::Error {
             down.close_after();
         }
+        let replays = request.context.get::<CountsAsProxied>().is_some();
         self.header_filter(&mut head, request, resolved, source);
+        if replays {
+            add_charset(&mut head.headers);
+        }
         filter_body(&mut body, request, resolved);
         // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
         let _ = down.respond(&mut head, &body).await;
@@ -122,8 +126,13 @@ impl Worker {
             Body::Default => self.default_body(status, request, &mut content_type),
             Body::Empty => Vec::new(),
         };
-        for (name, value) in &answer.headers {
-            head.headers.set(name, value);
+        for (at, (name, value)) in answer.headers.iter().enumerate() {
+            // The first line of a name replaces what others had set; its later ones stand beside it.
+            if answer.headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                head.headers.append(name, value);
+            } else {
+                head.headers.set(name, value);
+            }
         }
         (head, body)
     }
@@ -197,6 +206,18 @@ impl Worker {
                     headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
                 }
             }
+            None if request.context.get::<CountsAsProxied>().is_some() => {
+                if tokens.upstream_latency {
+                    headers.append("X-Kong-Upstream-Latency", b"0");
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, Instant::now());
+                }
+                // An answer that is replayed carries the one it came with.
+                if tokens.via && headers.known(Known::Via).is_none() {
+                    self.append_via(headers, request);
+                }
+            }
             None if tokens.response_latency => append_ms(headers, RESPONSE_LATENCY, request.started, Instant::now()),
             None => {}
         }
@@ -209,10 +230,6 @@ impl Worker {
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        if let Some(with_charset) = text_without_charset(headers) {
-            headers.remove_known(Known::ContentType);
-            headers.append_clean(CONTENT_TYPE, &with_charset);
-        }
         // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
         if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
             for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
@@ -316,6 +333,14 @@ fn is_kongs(name: &[u8]) -> bool {
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
     let mut text = Decimal::default();
     headers.append_clean(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
+}
+
+/// nginx names the charset after every plugin's header filter.
+pub(super) fn add_charset(headers: &mut Headers) {
+    if let Some(with_charset) = text_without_charset(headers) {
+        headers.remove_known(Known::ContentType);
+        headers.append_clean(CONTENT_TYPE, &with_charset);
+    }
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.
