@@ -45,6 +45,12 @@ pub trait Directory {
     /// The default workspace's id.
     fn workspace(&self) -> Uuid;
 
+    /// Whether there is an upstream entity of this name.
+    fn has_upstream(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
     /// The consumer named by id or username, as `anonymous` settings name one.
     fn consumer_named(&self, name: &str) -> Option<Arc<Consumer>> {
         match Uuid::try_parse(name) {

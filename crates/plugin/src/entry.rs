@@ -21,9 +21,15 @@ impl Phases {
     pub const HEADER_FILTER: Phases = Phases(8);
     pub const BODY_FILTER: Phases = Phases(16);
     pub const LOG: Phases = Phases(32);
+    pub const ALL: Phases = Phases(63);
 
     pub const fn and(self, other: Phases) -> Phases {
         Phases(self.0 | other.0)
+    }
+
+    /// The phases in both.
+    pub const fn within(self, other: Phases) -> Phases {
+        Phases(self.0 & other.0)
     }
 
     pub const fn has(self, other: Phases) -> bool {

@@ -24,6 +24,7 @@ mod entry;
 mod env;
 mod exchange;
 mod request;
+pub mod script;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -38,7 +39,7 @@ pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
-pub use request::{Captures, Client, Context, CountsAsProxied, Request, RequestId, Upstream};
+pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -84,6 +85,11 @@ pub struct Response<'a> {
 
 /// A plugin's code. Only the phases its [`Plugin::PHASES`] names are ever called.
 pub trait Handler: Send + Sync + 'static {
+    /// Of the plugin's phases those that this instance has code for; others cost its requests nothing.
+    fn phases(&self) -> Phases {
+        Phases::ALL
+    }
+
     /// How many bytes of the request body this plugin wants to see in `access`; none leaves the body streaming.
     fn body_limit(&self, request: &Request) -> Option<u64> {
         let _ = request;

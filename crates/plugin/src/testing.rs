@@ -27,8 +27,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Answer, Client, ConnectionCounts, Context, Credential, Directory, Entry, Env, Head, Instance, Node, Plugin, Request, RequestId, Source,
-    State, Step, TargetHealth, Upstream,
+    Answer, Client, ConnectionCounts, Context, Credential, Directory, Entry, Env, Exchange, Head, Instance, Latencies, Node, Plugin,
+    Request, RequestId, Source, State, Step, TargetHealth, Upstream,
 };
 
 /// A request under construction; unless told otherwise a GET from 127.0.0.1 over plain HTTP, one minute after midnight of
@@ -131,6 +131,21 @@ impl TestRequest {
 
     pub fn build(self) -> Request {
         self.request
+    }
+}
+
+/// A finished exchange whose response came from the upstream.
+pub fn exchange<'a>(request: &'a Request, response: &'a ResponseHead) -> Exchange<'a> {
+    Exchange {
+        request,
+        response,
+        source: Source::Service,
+        tries: &[],
+        upstream_uri: Some(b"/"),
+        upstream_status: "200",
+        latencies: Latencies { kong: 1, proxy: 2, request: 3, receive: 0 },
+        request_bytes: 220,
+        response_bytes: 310,
     }
 }
 

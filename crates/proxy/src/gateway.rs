@@ -68,6 +68,10 @@ impl Directory for Current {
     fn workspace(&self) -> Uuid {
         self.snapshot.workspace
     }
+
+    fn has_upstream(&self, name: &str) -> bool {
+        self.snapshot.upstreams.get(name).is_some()
+    }
 }
 
 /// One worker thread's side of the gateway.

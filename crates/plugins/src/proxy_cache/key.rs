@@ -47,8 +47,12 @@ fn push_request_line(text: &mut Vec<u8>, request: &Request, lower: bool) {
         Some(at) => text.extend_from_slice(&target[..at]),
         None => {
             text.extend_from_slice(target);
+            let version = request.head.version.text();
             text.extend_from_slice(b" HTTP/");
-            text.extend_from_slice(request.head.version.text().as_bytes());
+            text.extend_from_slice(version.as_bytes());
+            if !version.contains('.') {
+                text.extend_from_slice(b".0");
+            }
         }
     }
     if lower {

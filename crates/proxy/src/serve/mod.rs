@@ -91,7 +91,7 @@ impl Service for Worker {
             Ok(response) => (response, Source::Service),
             Err(end) => self.conclude(end, &mut request, down, &mut trace, &resolved).await,
         };
-        if resolved.iter().any(|bound| bound.entry.phases.has(Phases::LOG)) {
+        if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
             self.log(&request, &response, source, &trace, down, &resolved);
         }
         *head = mem::take(&mut request.head);
@@ -142,13 +142,16 @@ impl Worker {
     ) -> Result<ResponseHead, End> {
         let snapshot = &*current.snapshot;
         let global = snapshot.plugins.global();
-        if global.has(Phases::REWRITE) {
-            rewrite(global, request).await?;
-        }
         // On the stack in nearly all cases: the head is about to change hands with plugins.
         let target: SmallVec<[u8; 512]> = request.head.target().into();
         let (raw_path, query) = path::split_target(&target);
         request.upstream.query = query.map(<[u8]>::to_vec);
+        if global.has(Phases::REWRITE)
+            && let Err(end) = rewrite(global, request).await
+        {
+            collect(global, request, 0, resolved);
+            return Err(end);
+        }
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
         let Some(matched) = find(snapshot, request, &path) else {
             // No plan applies; global instances still see the answer.
@@ -183,7 +186,7 @@ impl Worker {
         for (at, slot) in plan.slots.iter().enumerate() {
             let Some(bound) = slot.resolve(request.consumer.as_ref().map(|consumer| consumer.id)) else { continue };
             resolved.push(bound);
-            if !bound.entry.phases.has(Phases::ACCESS) {
+            if !bound.phases.has(Phases::ACCESS) {
                 if let Err(cause) = &bound.handler {
                     return Err(self.plugin_failed(bound, cause, plan, at, request, resolved));
                 }
@@ -256,7 +259,7 @@ impl Worker {
             request_bytes: down.bytes_received(),
             response_bytes: down.bytes_sent(),
         };
-        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::LOG)) {
+        for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::LOG)) {
             if let Ok(handler) = &bound.handler {
                 handler.log(&exchange);
             }
@@ -308,7 +311,7 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
 }
 
 async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
-    for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.entry.phases.has(Phases::REWRITE)) {
+    for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.phases.has(Phases::REWRITE)) {
         let Ok(handler) = &bound.handler else { continue };
         match finish(handler.rewrite(request)).await {
             Ok(None) => {}

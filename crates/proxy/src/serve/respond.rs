@@ -58,11 +58,8 @@ impl Worker {
         if matches!(head.status, 400 | 408 | 413) && source == Source::Error {
             down.close_after();
         }
-        let replays = request.context.get::<CountsAsProxied>().is_some();
         self.header_filter(&mut head, request, resolved, source);
-        if replays {
-            add_charset(&mut head.headers);
-        }
+        self.add_final_headers(&mut head.headers, request, trace);
         filter_body(&mut body, request, resolved);
         // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
         let _ = down.respond(&mut head, &body).await;
@@ -181,52 +178,21 @@ impl Worker {
         (head, errors::body(&settings.error_templates, format, &message, request.id.as_str()))
     }
 
-    /// `Server`, latencies and request id of an answer that no upstream gave. A failed upstream counts as proxied.
+    /// What header filters may see and change of an answer that no upstream gave. A failed upstream counts as proxied.
     fn add_own_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
-        let settings = &self.gateway.settings;
-        let tokens = &settings.headers;
+        let tokens = &self.gateway.settings.headers;
         if headers.known(Known::Date).is_none() {
             self.append_date(headers, request.started_at_ms);
         }
         if tokens.server && headers.known(Known::Server).is_none() {
-            headers.append("Server", settings.product.as_bytes());
+            headers.append("Server", self.gateway.settings.product.as_bytes());
         }
-        match trace.balanced.filter(|_| trace.proxied) {
-            Some(balanced) => {
-                if tokens.upstream_latency {
-                    append_ms(headers, UPSTREAM_LATENCY, balanced, Instant::now());
-                }
-                if tokens.proxy_latency {
-                    append_ms(headers, PROXY_LATENCY, request.started, balanced);
-                }
-                if tokens.via {
-                    self.append_via(headers, request);
-                }
-                if tokens.upstream_status {
-                    headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
-                }
-            }
-            None if request.context.get::<CountsAsProxied>().is_some() => {
-                if tokens.upstream_latency {
-                    headers.append("X-Kong-Upstream-Latency", b"0");
-                }
-                if tokens.proxy_latency {
-                    append_ms(headers, PROXY_LATENCY, request.started, Instant::now());
-                }
-                // An answer that is replayed carries the one it came with.
-                if tokens.via && headers.known(Known::Via).is_none() {
-                    self.append_via(headers, request);
-                }
-            }
-            None if tokens.response_latency => append_ms(headers, RESPONSE_LATENCY, request.started, Instant::now()),
-            None => {}
-        }
-        if tokens.request_id {
-            headers.append("X-Kong-Request-Id", request.id.as_bytes());
+        if trace.proxied && tokens.upstream_status {
+            headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
     }
 
-    /// The headers a proxied response gains.
+    /// What header filters may see and change of a proxied response.
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
@@ -252,25 +218,49 @@ impl Worker {
         if tokens.server && headers.known(Known::Server).is_none() {
             headers.append("Server", settings.product.as_bytes());
         }
-        if let (Some(balanced), Some(answered)) = (trace.balanced, trace.answered) {
-            if tokens.upstream_latency {
-                append_ms(headers, UPSTREAM_LATENCY, balanced, answered);
-            }
-            if tokens.proxy_latency {
-                append_ms(headers, PROXY_LATENCY, request.started, balanced);
-            }
-        }
-        if tokens.via {
-            self.append_via(headers, request);
-        }
         if tokens.upstream_status {
             headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
-        if tokens.request_id {
-            headers.append_clean(REQUEST_ID, request.id.as_bytes());
-        }
         if settings.allow_debug_header && request.head.headers.contains("kong-debug") {
             debug_headers(headers, request);
+        }
+    }
+
+    /// Latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none can take them away.
+    pub(super) fn add_final_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
+        let tokens = &self.gateway.settings.headers;
+        let replays = request.context.get::<CountsAsProxied>().is_some();
+        if trace.answered.is_some() || replays {
+            add_charset(headers);
+        }
+        match trace.balanced.filter(|_| trace.proxied) {
+            Some(balanced) => {
+                if tokens.upstream_latency {
+                    append_ms(headers, UPSTREAM_LATENCY, balanced, trace.answered.unwrap_or_else(Instant::now));
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, balanced);
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+            }
+            None if replays => {
+                if tokens.upstream_latency {
+                    headers.append("X-Kong-Upstream-Latency", b"0");
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, Instant::now());
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+            }
+            None if tokens.response_latency => append_ms(headers, RESPONSE_LATENCY, request.started, Instant::now()),
+            None => {}
+        }
+        if tokens.request_id {
+            headers.append_clean(REQUEST_ID, request.id.as_bytes());
         }
     }
 
@@ -293,11 +283,11 @@ impl Worker {
 
     /// Runs the plugins' header filters. One that fails is logged; the response goes on, as in Kong.
     pub(super) fn header_filter(&self, head: &mut ResponseHead, request: &mut Request, resolved: &Resolved<'_>, source: Source) {
-        if !resolved.iter().any(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+        if !resolved.iter().any(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             return;
         }
         let mut context = std::mem::take(&mut request.context);
-        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+        for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             let Ok(handler) = &bound.handler else { continue };
             let filtered = handler.header_filter(&mut Head { request, context: &mut context, response: head, source });
             if let Err(cause) = filtered {
@@ -310,7 +300,7 @@ impl Worker {
 
 /// Runs the body filters over a body that is already whole.
 pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &Resolved<'_>) {
-    for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+    for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::BODY_FILTER)) {
         let Ok(handler) = &bound.handler else { continue };
         if let Err(cause) = handler.body_filter(request, body, true) {
             error!(plugin = bound.entry.name, %cause, "body filter failed");
@@ -336,7 +326,7 @@ fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
 }
 
 /// nginx names the charset after every plugin's header filter.
-pub(super) fn add_charset(headers: &mut Headers) {
+fn add_charset(headers: &mut Headers) {
     if let Some(with_charset) = text_without_charset(headers) {
         headers.remove_known(Known::ContentType);
         headers.append_clean(CONTENT_TYPE, &with_charset);

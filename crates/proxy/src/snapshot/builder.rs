@@ -308,7 +308,7 @@ impl Builder {
         });
         touched.push((instance.route, instance.service));
         self.instances.insert(id, (instance.clone(), entry));
-        self.work.plugins.insert(Arc::new(Bound { entry, instance, handler }));
+        self.work.plugins.insert(Arc::new(Bound::new(entry, instance, handler)));
     }
 }
 
