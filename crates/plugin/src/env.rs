@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+use crate::Rows;
+
 /// Process-wide values by type: counters, queues, caches that must survive a change of configuration.
 #[derive(Default)]
 pub struct State {
@@ -69,6 +71,8 @@ pub trait Node: Send + Sync {
 pub struct Env {
     pub state: Arc<State>,
     pub node: Arc<dyn Node>,
+    /// Plugins' own tables, for requests that have something to keep.
+    pub rows: Rows,
     /// The control runtime: background tasks run here, never on a worker.
     pub runtime: tokio::runtime::Handle,
 }

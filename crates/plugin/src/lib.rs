@@ -24,6 +24,7 @@ mod entry;
 mod env;
 mod exchange;
 mod request;
+mod rows;
 pub mod script;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -40,6 +41,7 @@ pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
 pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream};
+pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, Write};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

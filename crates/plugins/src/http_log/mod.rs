@@ -12,7 +12,7 @@ use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result
 use portcullis_schema::Check;
 
 use crate::log_fields::CustomFields;
-use crate::queue::{Queue, Queues, Settings};
+use crate::queue::{OLD_DEFAULTS, Queue, Queues, Settings};
 pub use config::Config;
 use sender::Sender;
 
@@ -30,7 +30,7 @@ impl Plugin for HttpLog {
 
     fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
         let fields = CustomFields::new(&config.custom_fields_by_lua)?;
-        let settings = Settings::from(&config.queue);
+        let settings = Settings::from(&config.queue).with_older(config.queue_size, config.flush_timeout, OLD_DEFAULTS);
         let sender = Sender::new(&config, settings.max_batch_size > 1)?;
         let endpoint = sender.describe();
         let queue = env.state.get::<Queues<_>>().get(env, Self::NAME, &endpoint, settings, || sender.into_send());

@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
-pub use config::{Queue as Config, Settings, flush_timeout, queue_size, retry_count};
+pub use config::{OLD_DEFAULTS, OldDefaults, Queue as Config, Settings, flush_timeout, queue_size, retry_count};
 pub use counts::{Count, Counts};
 use drain::Running;
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::counts::Figures;
-use super::{Config, Counts, Queue, Queues, Settings, drain};
+use super::{Config, Counts, OLD_DEFAULTS, Queue, Queues, Settings, drain};
 
 type Entry = Box<[u8]>;
 type Arrivals = mpsc::Receiver<Vec<String>>;
@@ -167,4 +167,14 @@ fn without_a_limit_of_concurrency_nothing_queues() {
     let (queue, arrivals) = queue(&env(), json!({ "concurrency_limit": -1, "max_batch_size": 9, "max_coalescing_delay": 3600 }), 0);
     push(&queue, "a");
     assert_eq!(next(arrivals).0.unwrap(), ["a"]);
+}
+
+#[test]
+fn older_settings_win_unless_they_hold_their_old_defaults() {
+    let given: Config = serde_json::from_value(json!({ "max_batch_size": 5, "max_coalescing_delay": 3 })).unwrap();
+    let settings = |size, delay| Settings::from(&given).with_older(size, delay, OLD_DEFAULTS);
+    assert_eq!(settings(Some(1), Some(2.0)), Settings::from(&given));
+    assert_eq!(settings(None, None), Settings::from(&given));
+    let older = settings(Some(7), Some(0.5));
+    assert_eq!((older.max_batch_size, older.max_coalescing_delay), (7, Duration::from_millis(500)));
 }

@@ -5,6 +5,7 @@
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
 //! - [`extensions`]: what plugins add to the Admin API
+//! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
@@ -14,6 +15,7 @@ pub mod declarative;
 mod extensions;
 mod node;
 mod publisher;
+mod rows;
 mod servers;
 mod workers;
 
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
-use portcullis_plugin::{Entry, Env, State};
+use portcullis_plugin::{Entry, Env, Rows, State};
 use portcullis_proxy::balancer::Registry;
 use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
@@ -86,7 +88,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let catalog = Arc::new(catalog::of(entries));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
     let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
-    let env = Env { state: Arc::new(State::default()), node: node.clone(), runtime: Handle::current() };
+    let shared = !matches!(settings.database, Database::Embedded | Database::Off);
+    let (rows, calls) = Rows::channel(shared);
+    let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
     node.expose(entries, env.clone());
 
     let (gateway, builder, tls) = generation(&settings, entries, &env)?;
@@ -108,6 +112,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     serve_apis(&mut tasks, &settings, &house)?;
     tasks.spawn(house.node.clone().watch_store());
     tasks.spawn(house.publisher.clone().follow());
+    tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
     let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);

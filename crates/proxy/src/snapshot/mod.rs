@@ -114,6 +114,10 @@ impl Snapshot {
         self.credentials.iter().find(|credentials| credentials.index.entity == entity)?.by_key(key)
     }
 
+    pub fn credential_by(&self, entity: &str, field: &str, value: &str) -> Option<Arc<Credential>> {
+        self.credentials.iter().find(|of| of.index.entity == entity && of.index.key == field)?.by_key(value)
+    }
+
     pub fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>> {
         let Some(credentials) = self.credentials.iter().find(|credentials| credentials.index.entity == entity) else {
             return Vec::new();
