@@ -4,6 +4,7 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`extensions`]: what plugins add to the Admin API
 //! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
@@ -11,6 +12,7 @@
 
 pub mod catalog;
 pub mod declarative;
+mod extensions;
 mod node;
 mod publisher;
 mod rows;
@@ -216,7 +218,7 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
             origins: settings.admin_origins.clone(),
             body_limit: settings.admin_body_limit,
         },
-        extensions: Vec::new(),
+        extensions: extensions::of(house.entries, &house.env),
     };
     let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
         if !ssl {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
+use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source};
 use portcullis_wire::headers::{Known, Name};
 use portcullis_wire::{BodyError, Downstream, Headers};
 use smallvec::SmallVec;
@@ -136,8 +136,13 @@ impl Worker {
             Body::Default => self.default_body(status, request, &mut content_type),
             Body::Empty => Vec::new(),
         };
-        for (name, value) in &answer.headers {
-            head.headers.set(name, value);
+        for (at, (name, value)) in answer.headers.iter().enumerate() {
+            // The first line of a name replaces what others had set; its later ones stand beside it.
+            if answer.headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                head.headers.append(name, value);
+            } else {
+                head.headers.set(name, value);
+            }
         }
         (head, body)
     }
@@ -208,10 +213,6 @@ impl Worker {
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        if let Some(with_charset) = text_without_charset(headers) {
-            headers.remove_known(Known::ContentType);
-            headers.append_clean(CONTENT_TYPE, &with_charset);
-        }
         // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
         if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
             for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
@@ -245,6 +246,10 @@ impl Worker {
     /// Latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none can take them away.
     pub(super) fn add_final_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let tokens = &self.gateway.settings.headers;
+        let replays = request.context.get::<CountsAsProxied>().is_some();
+        if trace.answered.is_some() || replays {
+            add_charset(headers);
+        }
         match trace.balanced.filter(|_| trace.proxied) {
             Some(balanced) => {
                 if tokens.upstream_latency {
@@ -252,6 +257,17 @@ impl Worker {
                 }
                 if tokens.proxy_latency {
                     append_ms(headers, PROXY_LATENCY, request.started, balanced);
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+            }
+            None if replays => {
+                if tokens.upstream_latency {
+                    headers.append("X-Kong-Upstream-Latency", b"0");
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, Instant::now());
                 }
                 if tokens.via {
                     self.append_via(headers, request);
@@ -331,6 +347,14 @@ fn is_kongs(name: &[u8]) -> bool {
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
     let mut text = Decimal::default();
     headers.append_clean(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
+}
+
+/// nginx names the charset after every plugin's header filter.
+fn add_charset(headers: &mut Headers) {
+    if let Some(with_charset) = text_without_charset(headers) {
+        headers.remove_known(Known::ContentType);
+        headers.append_clean(CONTENT_TYPE, &with_charset);
+    }
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.
