@@ -89,8 +89,13 @@ impl Worker {
                 Body::Stream => RequestBody::Stream,
             };
             let mut moments = Moments::default();
-            let sent =
-                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
+            let sent = if service.grpc {
+                let pools = &self.pools;
+                Box::pin(pools.send_http2(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments))
+                    .await
+            } else {
+                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await
+            };
             match sent {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
@@ -151,6 +156,7 @@ impl Worker {
             }
         }
         self.header_filter(&mut response, request, resolved, Source::Service);
+        self.add_final_headers(&mut response.headers, request, trace);
         let relayed = if switching {
             down.tunnel(&mut response, up).await.map(|_| ())
         } else if buffered {
