@@ -40,7 +40,7 @@ impl Stores {
                 Ok(Self { store: store.clone(), embedded: None, postgres: None, declarative: Some(store), copy: None })
             }
             Database::Postgres => {
-                let how = conf::postgres::settings(&settings.loaded, node)?;
+                let how = conf::postgres::settings(settings, node);
                 let (store, copy) = match Postgres::open(how.clone(), catalog) {
                     Ok(store) => (store, None),
                     Err(trouble) => {

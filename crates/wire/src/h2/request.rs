@@ -4,8 +4,8 @@ use http::header;
 use http::request::Parts;
 
 use crate::head::{Framing, Method, RequestHead, Version};
-use crate::parse::{content_length, target};
 use crate::headers::Known;
+use crate::parse::{content_length, target};
 use crate::serve::Refusal;
 
 /// Longest field line, as for HTTP/1.1.

@@ -18,7 +18,7 @@ use super::terminal::Terminal;
 use super::{Arguments, Done, Failure, create_new, settings};
 use crate::conf::Settings;
 use crate::conf::settings::Database;
-use crate::run::{catalog, declarative};
+use crate::run::{catalog, declarative, lua};
 
 const EXAMPLE: &str = include_str!("../example.yml");
 
@@ -58,6 +58,7 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Done {
 fn read(settings: &Settings, path: Option<&str>) -> Result<(Arc<Catalog>, Document), Failure> {
     let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
     let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
+    lua::install(settings, uuid::Uuid::nil());
     let document = declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
     Ok((catalog, document))
 }

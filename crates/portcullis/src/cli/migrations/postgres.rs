@@ -107,7 +107,7 @@ impl<'a> Command<'a> {
         settings: &Settings,
         runtime: &'a Runtime,
     ) -> Result<Result<Self, Trouble>, Failure> {
-        let server = conf::postgres::server(&settings.loaded)?;
+        let server = conf::postgres::server(settings);
         let (timeout, lock_timeout) = (seconds(arguments, "db-timeout")?, seconds(arguments, "lock-timeout")?);
         let connected = runtime.block_on(Migrator::connect(&server, timeout));
         Ok(connected.map(|migrator| Self {
