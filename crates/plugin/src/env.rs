@@ -56,6 +56,14 @@ pub trait Node: Send + Sync {
     fn connections(&self) -> ConnectionCounts;
     fn datastore_reachable(&self) -> bool;
     fn target_health(&self) -> Vec<TargetHealth>;
+    /// The CA certificates that plugins' own connections trust, in PEM (`lua_ssl_trusted_certificate`).
+    fn trusted_certificates(&self) -> Arc<str> {
+        Arc::from("")
+    }
+    /// How much memory cached responses may take on this node, in bytes (`mem_cache_size`).
+    fn cache_bytes(&self) -> usize {
+        128 << 20
+    }
 }
 
 /// Handed to every plugin instance when it is made.
