@@ -9,6 +9,7 @@ mod framing;
 mod grpc;
 mod lifecycle;
 mod limits;
+mod lua;
 mod plugins_smoke;
 mod proxying;
 mod tls_and_http2;

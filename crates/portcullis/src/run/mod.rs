@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
+use portcullis_lua::Lua;
 use portcullis_plugin::{Entry, Env, Rows, State};
 use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
@@ -82,24 +83,26 @@ struct House {
     env: Env,
     node: Arc<Node>,
     publisher: Arc<Publisher>,
+    lua: Lua,
 }
 
 async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("signal handlers: {error}"))?;
-    let entries = catalog::enabled(&settings.plugins)?;
+    let node_id = prefix::node_id(&settings);
+    let lua = lua::install(&settings, node_id);
+    let entries = catalog::enabled(&settings.plugins, &lua)?;
     let catalog = Arc::new(catalog::of(entries));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
-    let node_id = prefix::node_id(&settings);
-    lua::install(&settings, node_id);
     let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let shared = !matches!(settings.database, Database::Embedded | Database::Off);
     let (rows, calls) = Rows::channel(shared);
     let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
+    lua.rows(env.rows.clone());
     node.expose(entries, env.clone());
 
     let (gateway, builder, tls) = generation(&settings, entries, &env)?;
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone()));
-    let house = House { catalog, entries, store, declarative, env, node, publisher };
+    let house = House { catalog, entries, store, declarative, env, node, publisher, lua };
     if !declarative::load(&settings, &house.catalog, &house.publisher).await? {
         house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
     }
@@ -211,6 +214,8 @@ fn certificate(settings: &Settings, configured: Option<&PemPair>, stem: &str) ->
 }
 
 fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Result<(), String> {
+    let mut added = extensions::of(house.entries, &house.env);
+    added.extend(extensions::of_lua(&house.lua)?);
     let state = AdminState {
         catalog: house.catalog.clone(),
         store: house.store.clone(),
@@ -222,7 +227,7 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
             origins: settings.admin_origins.clone(),
             body_limit: settings.admin_body_limit,
         },
-        extensions: extensions::of(house.entries, &house.env),
+        extensions: added,
     };
     let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
         if !ssl {
