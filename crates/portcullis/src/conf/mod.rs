@@ -11,7 +11,7 @@ pub mod load;
 mod reader;
 pub mod reference;
 pub mod settings;
-mod shown;
+pub mod shown;
 pub mod stored;
 mod value;
 pub mod vault;

@@ -28,7 +28,7 @@ const SHOWN_ALIASES: [&str; 7] = [
 ];
 
 /// What stands where a CA bundle of the system is wanted: the first of these that is there.
-const SYSTEM_BUNDLES: [&str; 5] = [
+pub const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",

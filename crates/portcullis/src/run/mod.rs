@@ -4,6 +4,7 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`probes`]: how health checks speak TLS
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
@@ -11,6 +12,7 @@
 pub mod catalog;
 pub mod declarative;
 mod node;
+mod probes;
 mod publisher;
 mod servers;
 mod workers;
@@ -26,6 +28,7 @@ use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_proxy::snapshot::{Certificates, Serving};
+use portcullis_proxy::vault::Vaults;
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
@@ -156,9 +159,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     Ok(())
 }
 
-type Stores = (Arc<dyn Store>, Option<Arc<Embedded>>, Option<Arc<Declarative>>);
+pub(crate) type Stores = (Arc<dyn Store>, Option<Arc<Embedded>>, Option<Arc<Declarative>>);
 
-fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> {
+pub(crate) fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> {
     match settings.database {
         Database::Embedded => {
             let file = settings.prefix.join("portcullis.db");
@@ -176,10 +179,12 @@ fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> 
 fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
-    let registry = Registry::start(dns.clone(), Handle::current(), seed, None);
+    let registry = Registry::start(dns.clone(), Handle::current(), seed, Some(probes::tls(settings)));
     let fallback = certificate(settings, settings.proxy_certificate.as_ref(), "portcullis-default")?;
     let certificates = Certificates::new(Some(fallback), Arc::new(UpstreamConfigs::new()));
-    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE).flavored(settings.flavor);
+    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
+    let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
+    let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, tls))
