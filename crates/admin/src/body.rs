@@ -12,11 +12,14 @@ use crate::form;
 /// No request has more arguments than this, in the query or in a form.
 pub const MAX_ARGUMENTS: usize = 1000;
 
-/// The media type of a request without its parameters, in lower case.
+/// The types whose bodies are read. Kong takes every type that begins like one of them.
+const READ: [&str; 5] = ["application/json", "multipart/form-data", "application/x-www-form-urlencoded", "application/yaml", "text/yaml"];
+
+/// The media type of a request without its parameters: one of those that are read, or what was sent.
 pub fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    (!media_type.is_empty()).then_some(media_type)
+    let known = READ.iter().find(|known| value.starts_with(*known)).map(|known| (*known).to_owned());
+    Some(known.unwrap_or_else(|| value.split(';').next().unwrap_or_default().trim().to_owned()))
 }
 
 pub fn is_yaml(media_type: &str) -> bool {
@@ -46,8 +49,9 @@ pub async fn read(headers: &HeaderMap, media_type: Option<String>, raw: Bytes) -
             if arguments.len() > MAX_ARGUMENTS {
                 return Err(too_many_arguments());
             }
-            let fields =
-                form::record(arguments.into_arguments().into_iter().map(|(name, value)| (name, Value::String(value.unwrap_or_default()))));
+            // A name without a value is a switch that is on.
+            let typed = |(name, value): (String, Option<String>)| (name, value.map_or(Value::Bool(true), Value::String));
+            let fields = form::record(arguments.into_arguments().into_iter().map(typed));
             Ok(Body { fields, form: true, ..body })
         }
         Some("multipart/form-data") => Ok(Body { fields: form::record(parts(headers, body.raw.clone()).await?), form: true, ..body }),

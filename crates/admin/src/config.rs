@@ -123,6 +123,16 @@ fn read(catalog: &Catalog, body: &Body, running: Option<&str>, flatten: bool) ->
     Ok(Some(Read { rows, hash, answer }))
 }
 
+/// How a document is to be taken, said in the query or in a form beside it.
+const OPTIONS: [&str; 2] = ["check_hash", "flatten_errors"];
+/// When a sender may try again that came while another document was being loaded.
+const RETRY_SECS: &str = "10";
+
+fn option(call: &Call, name: &str) -> Option<String> {
+    let in_form = call.body.fields.get(name).and_then(Value::as_str);
+    call.query.first(name).or(in_form).map(str::to_owned)
+}
+
 /// Replaces everything by what was sent, or nothing if any of it is wrong.
 async fn load(admin: &Admin, call: &Call) -> Outcome {
     if admin.database() && call.body.media_type.as_deref() == Some("application/json") {
@@ -130,9 +140,16 @@ async fn load(admin: &Admin, call: &Call) -> Outcome {
         body::json_fields(&call.body.raw)?;
     }
     without_database(admin)?;
-    let running = admin.store.configuration_hash().filter(|_| call.query.first("check_hash") == Some("1"));
-    let flatten = matches!(call.query.first("flatten_errors"), Some("1" | "true" | "on" | "yes"));
-    let (catalog, body) = (Arc::clone(&admin.catalog), call.body.clone());
+    let Ok(_loading) = admin.loading.try_lock() else {
+        return Err(Refusal::Answer(
+            Answer::message(StatusCode::TOO_MANY_REQUESTS, "Currently loading previous configuration").header("retry-after", RETRY_SECS),
+        ));
+    };
+    let running = admin.store.configuration_hash().filter(|_| option(call, "check_hash").as_deref() == Some("1"));
+    let flatten = option(call, "flatten_errors");
+    let flatten = flatten.is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes"));
+    let (catalog, mut body) = (Arc::clone(&admin.catalog), call.body.clone());
+    OPTIONS.iter().for_each(|name| _ = body.fields.remove(*name));
     let reading = tokio::task::spawn_blocking(move || read(&catalog, &body, running.as_deref(), flatten));
     let Some(Read { rows, hash, answer }) = reading.await.map_err(Refusal::internal)?? else {
         return Ok(Answer::empty(StatusCode::NOT_MODIFIED));

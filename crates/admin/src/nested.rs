@@ -20,8 +20,7 @@ pub const REMOVE: ScopedHandler = |admin, call, scope| Box::pin(remove(admin, ca
 pub const READ_PARENT: ScopedHandler = |admin, call, scope| Box::pin(read_parent(admin, call, scope));
 pub const REPLACE_PARENT: ScopedHandler = |admin, call, scope| Box::pin(replace_parent(admin, call, scope));
 pub const CHANGE_PARENT: ScopedHandler = |admin, call, scope| Box::pin(change_parent(admin, call, scope));
-pub const REMOVE_PARENT: ScopedHandler =
-    |_, _, _| Box::pin(async { Ok(Answer::message(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")) });
+pub const REMOVE_PARENT: ScopedHandler = |admin, call, scope| Box::pin(remove_parent(admin, call, scope));
 
 /// The row that the path starts with, or 404.
 pub async fn parent(admin: &Admin, call: &Call, scope: &Scope) -> Result<Record, Refusal> {
@@ -83,7 +82,8 @@ pub async fn list(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     let parent = parent_id(admin, call, scope).await?;
     let size = page::size(&call.query)?;
     let after = page::offset(&call.query)?;
-    // Tags are ignored below a parent, as Kong does.
+    // Below a parent, tags are read and then ignored, as Kong does.
+    page::tags(&call.query)?;
     let filter = Filter { parent: Some((scope.field.clone(), parent)), tags: None };
     let found = admin.store.page(&scope.schema, after, size, filter).await?;
     let rows = found.rows.into_iter().map(|row| admin.shown(&scope.schema, row)).collect();
@@ -147,6 +147,15 @@ async fn read_parent(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     let (_, row) = referenced(admin, call, scope).await?;
     let row = row.ok_or_else(Refusal::not_found)?;
     Ok(Answer::ok(admin.shown(&scope.schema, row)))
+}
+
+/// The row at the other end of a reference is never removed this way; there has to be one all the same.
+async fn remove_parent(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
+    let holder = parent(admin, call, scope).await?;
+    match foreign_id(&holder, &scope.field) {
+        Some(_) => Ok(Answer::message(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")),
+        None => Err(Refusal::not_found()),
+    }
 }
 
 async fn change_parent(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {

@@ -22,7 +22,7 @@ pub const DNS: PlainHandler = |admin, _| Box::pin(async { dns(admin) });
 pub const METRICS: PlainHandler = |admin, _| Box::pin(async { metrics(admin) });
 const ENDPOINTS: PlainHandler = |admin, _| Box::pin(async { paths(admin) });
 const TIMERS: PlainHandler = |admin, _| Box::pin(async { timers(admin) });
-const ROBOTS_TEXT: PlainHandler = |_, _| Box::pin(async { Ok(Answer::text(TEXT, "User-agent: *\nDisallow: /").bare()) });
+pub const ROBOTS_TEXT: PlainHandler = |_, _| Box::pin(async { Ok(Answer::text(TEXT, "User-agent: *\nDisallow: /").bare()) });
 const CACHED: PlainHandler = |admin, call| Box::pin(async { cached(admin, call) });
 const FORGET: PlainHandler = |admin, call| {
     Box::pin(async {
@@ -176,7 +176,7 @@ fn set_log_level(admin: &Admin, call: &Call, cluster: bool) -> Outcome {
     const DEFAULT_TIMEOUT_SECS: f64 = 60.0;
     const MAX_TIMEOUT_SECS: f64 = 1e9;
     let wrong = |message: String| Err(Refusal::message(StatusCode::BAD_REQUEST, message));
-    if cluster && !admin.database() {
+    if !admin.database() {
         let message = "cannot change log level when not using a database";
         return Err(Refusal::message(StatusCode::METHOD_NOT_ALLOWED, message));
     }
@@ -186,7 +186,7 @@ fn set_log_level(admin: &Admin, call: &Call, cluster: bool) -> Outcome {
     }
     let given = call.query.first("timeout").map(str::to_owned);
     let given = given.or_else(|| call.body.fields.get("timeout").map(|value| value.to_string().trim_matches('"').to_owned()));
-    let timeout = given.and_then(|text| text.parse::<f64>().ok()).unwrap_or(DEFAULT_TIMEOUT_SECS);
+    let timeout = given.and_then(|text| text.parse::<f64>().ok()).unwrap_or(DEFAULT_TIMEOUT_SECS).ceil();
     if timeout < 0.0 {
         return wrong("timeout must be greater than or equal to 0".to_owned());
     }

@@ -82,7 +82,9 @@ pub fn tags(query: &Query) -> Result<Option<Tags>, ApiError> {
     }
     let separator = if text.contains('/') { '/' } else { ',' };
     let tags: Vec<String> = text.split(separator).map(str::to_owned).collect();
-    if tags.iter().any(|tag| tag.is_empty() || tag.contains(',') || !printable(tag)) {
+    // A separator at the end is taken: the empty tag behind it belongs to no row.
+    let empty = tags.iter().rev().skip(1).any(String::is_empty);
+    if empty || tags.iter().any(|tag| tag.contains(',') || !printable(tag)) {
         return wrong("invalid filter syntax");
     }
     if tags.len() > MAX_TAGS {

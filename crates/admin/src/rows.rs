@@ -31,6 +31,8 @@ pub struct Admin {
     pub document: Arc<OnceLock<Bytes>>,
     /// Held from reading a row until its changed form is written, so that two PATCHes never undo each other.
     pub editing: Arc<Mutex<()>>,
+    /// Held while a whole configuration is being loaded.
+    pub loading: Arc<Mutex<()>>,
 }
 
 /// How a path names a row.
@@ -125,6 +127,7 @@ impl Admin {
             patterns: Arc::default(),
             document: Arc::default(),
             editing: Arc::default(),
+            loading: Arc::default(),
         }
     }
 
@@ -178,12 +181,11 @@ impl Admin {
         self.get(schema, &Address::of(schema, text)?).await
     }
 
-    /// Resolves references, checks and completes a record, and checks it against other rows. In that order, as Kong does.
+    /// Checks what an entity has checked before its schema, resolves references, then checks and completes the record.
     pub async fn prepared(&self, schema: &Arc<Schema>, mut input: Record, op: Op, existing: Option<&Record>) -> Result<Record, Refusal> {
+        overrides::admit(self, schema, &mut input, op, existing).await?;
         references::resolve(self, schema, &mut input).await?;
-        let record = self.catalog.prepare(schema, input, op, existing, now())?;
-        overrides::admit(self, schema, &record).await?;
-        Ok(record)
+        Ok(self.catalog.prepare(schema, input, op, existing, now())?)
     }
 
     /// Code 12, unless rows can be written here. `action` is what was asked: create, update, remove.

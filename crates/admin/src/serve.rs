@@ -111,7 +111,7 @@ async fn answer(admin: &Admin, table: &Table, request: Request) -> Outcome {
     let Some(handle) = handle else { return Ok(options(endpoint, &call.headers)) };
     if with_body {
         let raw = axum::body::to_bytes(http_body, admin.settings.body_limit).await;
-        let raw = raw.map_err(|_| Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"))?;
+        let raw = raw.map_err(|_| Refusal::Answer(Answer::page(StatusCode::PAYLOAD_TOO_LARGE).bare()))?;
         if media_type.is_none() && !raw.is_empty() {
             return Ok(body::unsupported());
         }

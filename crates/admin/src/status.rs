@@ -20,6 +20,7 @@ pub fn endpoints(table: &mut Table) {
     table.plain(Method::GET, "/status/ready", READY);
     table.plain(Method::POST, "/status/ready", DRAIN);
     table.plain(Method::GET, "/metrics", node::METRICS);
+    table.plain(Method::GET, node::ROBOTS, node::ROBOTS_TEXT);
     overrides::upstreams::status_endpoints(table);
 }
 

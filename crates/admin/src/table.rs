@@ -139,10 +139,10 @@ impl Table {
         self.endpoints.iter().filter(|endpoint| !endpoint.disabled)
     }
 
-    /// Every path, sorted.
+    /// Every path, sorted by segments: `/a/z` comes before `/a-b`.
     pub fn patterns(&self) -> Vec<&str> {
         let mut patterns: Vec<&str> = self.endpoints.iter().map(|endpoint| endpoint.pattern.as_str()).collect();
-        patterns.sort_unstable();
+        patterns.sort_unstable_by(|one, other| one.split('/').cmp(other.split('/')));
         patterns
     }
 }

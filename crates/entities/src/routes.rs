@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use portcullis_schema::build::*;
-use portcullis_schema::{Check, Fields, Record, Rule, Schema};
+use portcullis_schema::typedefs::PROTOCOLS;
+use portcullis_schema::{Check, Fields, Record, Rule, Schema, Violations};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -107,16 +108,7 @@ const PROTOCOL_FAMILIES: [&[&str]; 4] = [&["http", "https"], &["tcp", "tls", "ud
 
 fn protocols_field() -> portcullis_schema::Field {
     let families = PROTOCOL_FAMILIES.map(<[&str]>::to_vec).to_vec();
-    set(protocol())
-        .required()
-        .default(["http", "https"])
-        .rule(Rule::MutuallyExclusiveSubsets(families))
-        .shown("len_min", 1)
-        // Kong picks further rules by the first protocol, and without one knows none.
-        .custom(|value| match value.as_array() {
-            Some(list) if list.is_empty() => Err("unknown type: nil".to_owned()),
-            _ => Ok(()),
-        })
+    set(protocol()).required().default(["http", "https"]).rule(Rule::MutuallyExclusiveSubsets(families)).shown("len_min", 1)
 }
 
 /// What finds routes: each flavour takes other things for a route.
@@ -200,7 +192,7 @@ impl Entity for Route {
             Check::Hidden { fields: vec!["protocols"], check: check_matchers },
             Check::Hidden { fields: COMPILED.to_vec(), check: check_compiles },
         ];
-        Schema { checks, settle: Some(default_strip_path), ..Self::base() }
+        Schema { checks, gate: Some(know_protocols), settle: Some(default_strip_path), ..Self::base() }
     }
 }
 
@@ -237,6 +229,22 @@ fn snis_need_tls() -> Check {
 
 fn protocols_of(record: &Record) -> Vec<&str> {
     record.get("protocols").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Kong picks further rules by the first protocol it knows, and without one says nothing else.
+fn know_protocols(record: &Record) -> Result<(), Violations> {
+    let known = |value: &Value| value.as_str().is_some_and(|text| PROTOCOLS.contains(&text));
+    let unknown = |name: &str| Err(Violations::of("protocols", format!("unknown type: {name}")));
+    match record.get("protocols") {
+        None | Some(Value::Null) => Err(Violations::of("protocols", "required field missing")),
+        Some(Value::String(text)) if !PROTOCOLS.contains(&text.as_str()) => unknown(text),
+        Some(Value::Array(list)) if !list.iter().any(known) => match list.first() {
+            Some(Value::String(text)) => unknown(text),
+            Some(other) => unknown(&other.to_string()),
+            None => unknown("nil"),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// gRPC routes keep the path whole: there the method is the path.

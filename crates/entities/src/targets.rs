@@ -27,7 +27,7 @@ pub struct Target {
     #[field(foreign_cascade("upstreams").required())]
     pub upstream: Ref,
     /// Host or address, with a port.
-    #[field(string().len_min(0).required().custom(check_target))]
+    #[field(string().required().custom(check_target))]
     pub target: String,
     /// Its share of requests among the upstream's targets. Zero takes it out.
     #[field(integer().between(0, 65535).default(100))]

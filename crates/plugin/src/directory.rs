@@ -40,10 +40,18 @@ pub trait Directory {
     fn consumer_by_username(&self, username: &str) -> Option<Arc<Consumer>>;
     /// A live credential by its key; expired ones are not found.
     fn credential(&self, entity: &str, key: &str) -> Option<Arc<Credential>>;
+    /// The same by another field, where the entity has an [`Index`] of that field too.
+    fn credential_by(&self, entity: &str, field: &str, value: &str) -> Option<Arc<Credential>>;
     /// A consumer's live rows of an entity.
     fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>>;
     /// The default workspace's id.
     fn workspace(&self) -> Uuid;
+
+    /// Whether there is an upstream entity of this name.
+    fn has_upstream(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 
     /// The consumer named by id or username, as `anonymous` settings name one.
     fn consumer_named(&self, name: &str) -> Option<Arc<Consumer>> {

@@ -19,10 +19,13 @@
 
 mod answer;
 mod directory;
+mod endpoint;
 mod entry;
 mod env;
 mod exchange;
 mod request;
+mod rows;
+pub mod script;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -31,12 +34,14 @@ use std::pin::Pin;
 
 pub use answer::{Answer, Body};
 pub use directory::{Credential, Directory, Index};
+pub use endpoint::{AdminCall, Answering, Endpoint, answering};
 pub use entry::{Entry, Instance, Phases, Plugin, Protocols, Scopes};
 pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
-pub use request::{Captures, Client, Context, Request, RequestId, Upstream};
+pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream};
+pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, Write};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -82,6 +87,11 @@ pub struct Response<'a> {
 
 /// A plugin's code. Only the phases its [`Plugin::PHASES`] names are ever called.
 pub trait Handler: Send + Sync + 'static {
+    /// Of the plugin's phases those that this instance has code for; others cost its requests nothing.
+    fn phases(&self) -> Phases {
+        Phases::ALL
+    }
+
     /// How many bytes of the request body this plugin wants to see in `access`; none leaves the body streaming.
     fn body_limit(&self, request: &Request) -> Option<u64> {
         let _ = request;

@@ -83,7 +83,21 @@ pub struct Upstream {
     pub body: Option<Vec<u8>>,
     /// The whole response is wanted before any of it goes out.
     pub buffer_response: bool,
+    /// Replaces the service's own timeouts and retries.
+    pub patience: Option<Box<Patience>>,
 }
+
+/// How long to wait for an upstream and how often to try again; what is absent is the service's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    pub connect_timeout_ms: Option<u64>,
+    pub write_timeout_ms: Option<u64>,
+    pub read_timeout_ms: Option<u64>,
+    pub retries: Option<u16>,
+}
+
+/// Left in a request's [`Context`] by a plugin whose answer stands for the upstream's: it gains the headers of a proxied response.
+pub struct CountsAsProxied;
 
 /// Values a plugin keeps for the length of one request, by type.
 #[derive(Default)]

@@ -7,6 +7,7 @@
 //! - [`auth`]: what all authenticating plugins share: identity headers, anonymous consumers, challenges
 //! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
 //! - [`body`]: request bodies of the three types that carry fields
+//! - [`calendar`]: moments as text
 //! - [`deprecation`]: settings that are to go
 //! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`log_fields`], [`severity`]: settings that log plugins share
@@ -18,6 +19,7 @@
 //! - [`redis`], [`stores`]: the places counts and the like are kept in, as settings name them
 //! - [`secret`]: hashes of secrets, and comparisons of them
 //! - [`serialize`]: a finished exchange as log plugins tell it
+//! - [`sinks`]: sockets that log plugins write to
 //!
 //! Stands on `plugin` only; the proxy is handed the list and knows no plugin by name.
 
@@ -25,6 +27,7 @@ mod ai;
 mod arguments;
 mod auth;
 mod body;
+mod calendar;
 mod deprecation;
 mod header_name;
 mod json_fields;
@@ -38,6 +41,7 @@ mod redis;
 mod secret;
 mod serialize;
 mod severity;
+mod sinks;
 mod stores;
 
 pub mod acl;

@@ -21,6 +21,15 @@ pub struct Bound {
     pub entry: &'static Entry,
     pub instance: Instance,
     pub handler: Result<Arc<dyn Handler>, String>,
+    /// The plugin's phases that this instance has code for.
+    pub phases: Phases,
+}
+
+impl Bound {
+    pub fn new(entry: &'static Entry, instance: Instance, handler: Result<Arc<dyn Handler>, String>) -> Self {
+        let phases = handler.as_ref().map_or(entry.phases, |handler| entry.phases.within(handler.phases()));
+        Self { entry, instance, handler, phases }
+    }
 }
 
 /// Instances of one plugin at one scope (a pair of route and service, either absent).
@@ -324,7 +333,7 @@ mod tests {
 
     fn bound(entry: &'static Entry, id: u128, route: Option<Uuid>, service: Option<Uuid>, consumer: Option<Uuid>) -> Arc<Bound> {
         let instance = Instance { id: Uuid::from_u128(id), route, service, consumer };
-        Arc::new(Bound { entry, instance, handler: Err("a test's plugin is never run".to_owned()) })
+        Arc::new(Bound::new(entry, instance, Err("a test's plugin is never run".to_owned())))
     }
 
     fn set(instances: &[Arc<Bound>]) -> PluginSet {

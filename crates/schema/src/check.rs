@@ -69,6 +69,10 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
     let filled = |names: &[&str]| names.iter().filter(|name| is_filled(record, name)).count();
     let referenced = |names: &[&str]| names.iter().any(|name| at(record, name).is_some_and(is_reference));
     let wrong = |names: &[&str]| names.iter().any(|name| so_far.at(name).is_some());
+    // Nobody knows what a secret kept elsewhere will be.
+    if referenced(&named(check)) {
+        return Ok(());
+    }
     match check {
         // Of a record that is missing as a whole this has been said already.
         Check::AtLeastOneOf(names) if names.iter().all(|name| in_missing_record(record, name)) => Ok(()),
@@ -78,10 +82,10 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         Check::OnlyOneOf(names) if filled(names) != 1 => {
             entity(format!("exactly one of these fields must be non-empty: {}", quoted(names)))
         }
-        Check::MutuallyExclusive(names) if filled(names) > 1 => {
+        Check::MutuallyExclusive(names) if filled(names) > 1 && !wrong(names) => {
             entity(format!("only one or none of these fields must be set: {}", quoted(names)))
         }
-        Check::MutuallyRequired(names) if (1..names.len()).contains(&filled(names)) => {
+        Check::MutuallyRequired(names) if (1..names.len()).contains(&filled(names)) && !wrong(names) => {
             entity(format!("all or none of these fields must be set: {}", quoted(names)))
         }
         Check::Distinct(names) => {
@@ -91,7 +95,7 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         }
         Check::Conditional { if_field, if_match, then_field, then_match, then_required, then_error } => {
             let (Some(condition), Some(value)) = (at(record, if_field), at(record, then_field)) else { return Ok(()) };
-            if wrong(&[*if_field]) || referenced(&[*if_field, *then_field]) || keeps(if_match, false, condition).is_err() {
+            if wrong(&[*if_field]) || keeps(if_match, false, condition).is_err() {
                 return Ok(());
             }
             let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
@@ -104,11 +108,7 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         }
         Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {
             let Some(condition) = at(record, if_field) else { return Ok(()) };
-            if wrong(&[*if_field])
-                || referenced(&[*if_field])
-                || keeps(if_match, false, condition).is_err()
-                || filled(then_at_least_one_of) > 0
-            {
+            if wrong(&[*if_field]) || keeps(if_match, false, condition).is_err() || filled(then_at_least_one_of) > 0 {
                 return Ok(());
             }
             let names = quoted(then_at_least_one_of);
@@ -118,13 +118,31 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
             ))
         }
         Check::Custom { fields: names, check } | Check::Hidden { fields: names, check } => {
-            if wrong(names) || referenced(names) {
+            if wrong(names) {
                 Ok(())
             } else {
                 check(record)
             }
         }
         _ => Ok(()),
+    }
+}
+
+/// The fields that a check looks at.
+fn named(check: &Check) -> Vec<&'static str> {
+    match check {
+        Check::AtLeastOneOf(names)
+        | Check::OnlyOneOf(names)
+        | Check::MutuallyExclusive(names)
+        | Check::MutuallyRequired(names)
+        | Check::Distinct(names)
+        | Check::Custom { fields: names, .. }
+        | Check::Hidden { fields: names, .. } => names.clone(),
+        Check::Conditional { if_field, then_field, .. } => vec![if_field, then_field],
+        Check::ConditionalAtLeastOneOf { if_field, then_at_least_one_of, .. } => {
+            [*if_field].into_iter().chain(then_at_least_one_of.iter().copied()).collect()
+        }
+        Check::Shown(_) => Vec::new(),
     }
 }
 

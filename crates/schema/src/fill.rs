@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
+use crate::validate::is_uuid;
 use crate::{Field, Kind, Op, Record, Rule};
 
 /// When a record is completed: what is done with it, and the time in seconds.
@@ -39,11 +40,15 @@ fn fill_field(name: &str, field: &Field, given: Option<Value>, moment: Moment) -
     }
     if field.auto && new && given.as_ref().is_none_or(Value::is_null) {
         let is_id = field.rules.iter().any(|rule| matches!(rule, Rule::Uuid));
-        return if is_id { Uuid::new_v4().to_string().into() } else { random_text().into() };
+        match given {
+            _ if is_id => return Uuid::new_v4().to_string().into(),
+            None => return random_text().into(),
+            // Who gives null wants none.
+            Some(_) => {}
+        }
     }
     let required_record = field.required && matches!(field.kind, Kind::Record(_));
     let mut value = match given {
-        Some(Value::Null) if required_record && new => Value::Object(Map::new()),
         Some(value) => value,
         None => match &field.default {
             Some(default) => default.clone(),
@@ -76,13 +81,14 @@ fn fill_value(field: &Field, value: &mut Value, moment: Moment) {
                 return;
             }
             let mut seen = HashSet::with_capacity(list.len());
-            list.retain(|value| seen.insert(value.to_string()));
+            // Kong tells records by their identity: two alike stay two.
+            list.retain(|value| value.is_object() || value.is_array() || seen.insert(value.to_string()));
         }
         (Kind::Map { values, .. }, Value::Object(entries)) => {
             entries.values_mut().for_each(|value| fill_value(values, value, moment));
         }
         (Kind::Record(record), Value::Object(fields)) => fill_record(&record.fields, fields, moment),
-        (Kind::Foreign { .. }, Value::Object(reference)) if reference.get("id").is_some_and(|id| !id.is_null()) => {
+        (Kind::Foreign { .. }, Value::Object(reference)) if reference.get("id").and_then(Value::as_str).is_some_and(is_uuid) => {
             reference.retain(|key, _| key == "id");
         }
         _ => {}

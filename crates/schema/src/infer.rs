@@ -52,7 +52,13 @@ pub fn infer(field: &Field, value: Value) -> Value {
     }
 }
 
+/// A number as Lua reads one: spaces around it don't matter, and it may be hexadecimal.
 fn number(text: &str) -> Option<Number> {
+    let text = text.trim();
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    if let Some(whole) = hexadecimal.and_then(|digits| i64::from_str_radix(digits, 16).ok()) {
+        return Some(whole.into());
+    }
     if let Ok(whole) = text.parse::<i64>() {
         return Some(whole.into());
     }

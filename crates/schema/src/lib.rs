@@ -25,6 +25,7 @@ mod fill;
 pub mod infer;
 pub mod lua;
 mod pattern;
+mod pcre;
 mod prepare;
 pub mod schema;
 pub mod typedefs;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::check::at;
 use crate::fill::{Moment, fill_record};
-use crate::validate::{check_record, check_value, is_uuid, same};
+use crate::validate::{check_partly, check_record, check_value, is_uuid, same};
 use crate::violation::ENTITY;
 use crate::{ApiError, Catalog, Check, ConfigSchema, Field, Kind, Op, Record, Schema, Shorthand, Transform, Violations, lua};
 
@@ -20,22 +20,23 @@ pub struct Given<'a> {
     pub now: f64,
     /// Whether values computed on write (hashes, normal forms) are computed. Exported documents carry them already.
     pub transform: bool,
+    /// Whether references have been resolved: one without an id is wrong then.
+    pub resolved: bool,
 }
 
 type Fields = [(Cow<'static, str>, Field)];
 
 impl Catalog {
     /// Makes a complete, valid record of `input`: shorthands expanded, defaults and automatic fields filled, foreign
-    /// references as `{"id": …}`, everything checked. References by another unique field (`{"name": …}`) pass as they are:
-    /// the caller resolves them, before or after.
+    /// references as `{"id": …}`, everything checked. References by another unique field (`{"name": …}`) have been resolved.
     ///
     /// `existing` is the stored row for [`Op::Update`], into which `input` is merged as PATCH does. `now` is in seconds.
     /// Errors with every complaint at once.
     pub fn prepare(&self, schema: &Schema, input: Record, op: Op, existing: Option<&Record>, now: f64) -> Result<Record, ApiError> {
-        self.prepare_given(schema, input, Given { op, existing, now, transform: true })
+        self.prepare_given(schema, input, Given { op, existing, now, transform: true, resolved: true })
     }
 
-    /// As [`Catalog::prepare`], with a say over transformations.
+    /// As [`Catalog::prepare`], with a say over transformations and references.
     pub fn prepare_given(&self, schema: &Schema, mut input: Record, given: Given<'_>) -> Result<Record, ApiError> {
         if schema.read_only {
             let complaint = "does not support insert/upsert/update/delete operations";
@@ -78,6 +79,7 @@ impl Catalog {
             settle(&mut record);
         }
         fill_record(&fields, &mut record, Moment { op: given.op, now: given.now });
+        pass_gate(schema, &record, kind.as_ref().err()).map_err(ApiError::schema_violation)?;
         let checks: Cow<'_, [Check]> = match kind {
             Ok(Some(config)) if !config.checks.is_empty() => schema.checks.iter().chain(&config.checks).cloned().collect(),
             _ => Cow::Borrowed(&schema.checks),
@@ -85,10 +87,10 @@ impl Catalog {
         if let Err(found) = check_record(&fields, &checks, &record, given.op) {
             violations.0.extend(found.0);
         }
-        unmet.into_iter().for_each(|complaint| violations.add(ENTITY, complaint.into()));
-        if let Err((field, complaint)) = kind {
-            violations.0.entry(field).or_insert(Value::String(complaint));
+        if given.resolved {
+            self.check_references(schema, &record, given.op, &mut violations);
         }
+        unmet.into_iter().for_each(|complaint| violations.add(ENTITY, complaint.into()));
         if !violations.is_empty() {
             return Err(ApiError::schema_violation(violations));
         }
@@ -117,6 +119,26 @@ impl Catalog {
         }
     }
 
+    /// Complains about references without an id in the words of the entity they would point to.
+    fn check_references(&self, schema: &Schema, record: &Record, op: Op, violations: &mut Violations) {
+        for (field, entity, _) in schema.foreigns() {
+            let (Some(Value::Object(reference)), Some(parent)) = (record.get(field), self.entity(entity)) else { continue };
+            let known = matches!(reference.get("id"), Some(Value::String(id)) if is_uuid(id));
+            if known || violations.0.get(field).is_some_and(Value::is_string) {
+                continue;
+            }
+            let mut found = parent.gate.map(|gate| gate(reference)).and_then(Result::err).unwrap_or_default();
+            if found.is_empty() {
+                found = check_partly(&parent.fields, reference, op);
+            }
+            if found.is_empty() {
+                let text = if reference.contains_key("id") { "required field missing" } else { "missing primary key" };
+                found = Violations::of("id", text);
+            }
+            violations.0.insert(field.to_owned(), Value::Object(found.0));
+        }
+    }
+
     /// The record as clients see it: moved settings also appear under their older names.
     pub fn shown(&self, schema: &Schema, mut record: Record) -> Record {
         if let Ok(Some(config)) = self.config_schema(schema, &record, None) {
@@ -130,6 +152,17 @@ impl Catalog {
     pub fn fields_for<'a>(&self, schema: &'a Schema, input: &Record, existing: Option<&Record>) -> Cow<'a, Fields> {
         effective_fields(schema, self.config_schema(schema, input, existing).ok().flatten())
     }
+}
+
+/// Nothing else is looked at without a plugin (or vault) whose settings are known, or where an entity has a gate of its own.
+fn pass_gate(schema: &Schema, record: &Record, unknown: Option<&(String, String)>) -> Result<(), Violations> {
+    if let Some((field, complaint)) = unknown {
+        return Err(Violations::of(field, complaint.as_str()));
+    }
+    if let Some(by) = schema.config_by.filter(|by| record.get(*by).is_none_or(Value::is_null)) {
+        return Err(Violations::of(by, "required field missing"));
+    }
+    schema.gate.map_or(Ok(()), |gate| gate(record))
 }
 
 /// The entity's fields with those of its plugin or vault in their place.
@@ -217,7 +250,8 @@ fn move_value(name: &str, path: &[&str], value: Value, record: &mut Record) -> R
         let Value::Object(inner) = inner else { return Ok(()) };
         at = inner;
     }
-    match at.get(*last) {
+    match at.get(*last).filter(|other| !other.is_null()) {
+        Some(_) if value.is_null() => Ok(()),
         Some(other) if !same(other, &value) => Err(format!(
             "both deprecated and new field are used but their values mismatch: {name} = {} vs {} = {}",
             lua::text(&value),

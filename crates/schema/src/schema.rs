@@ -76,6 +76,8 @@ pub struct Schema {
     pub fields: Vec<(Cow<'static, str>, Field)>,
     pub shorthands: Vec<Shorthand>,
     pub checks: Vec<Check>,
+    /// What has to be right before anything else is looked at: Kong picks further rules by it, and stops without them.
+    pub gate: Option<fn(&Record) -> Result<(), Violations>>,
     /// Brings fields in line with each other before defaults are filled in and checks run.
     pub settle: Option<fn(&mut Record)>,
     /// What is computed on write once everything is valid: digests, hashes, normal forms.
@@ -106,6 +108,7 @@ impl Schema {
             fields: fields.into_iter().map(|(name, field)| (Cow::Borrowed(name), field)).collect(),
             shorthands: Vec::new(),
             checks: Vec::new(),
+            gate: None,
             settle: None,
             transforms: Vec::new(),
             workspaceable: true,

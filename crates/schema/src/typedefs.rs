@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::build::{array, boolean, foreign, integer, map, number, record_of, set, string};
-use crate::{Check, Field, address};
+use crate::{Check, Field, address, pcre};
 
 /// Applies a check on text; other kinds are the business of the kind check before it.
 fn text(value: &Value, check: impl FnOnce(&str) -> Result<(), String>) -> Result<(), String> {
@@ -123,35 +123,13 @@ fn check_router_path(path: &str) -> Result<(), String> {
 /// Reads the regular expression of a route's path. `Ok(Err(reason))` is one that only backtracking engines understand: the
 /// field takes it, the router (but for the traditional flavour) doesn't. Errors with the reason where none does.
 pub fn router_regex(pattern: &str) -> Result<Result<(), String>, String> {
-    if let Some(quantifier) = repeated_quantifier(pattern) {
-        return Err(format!("quantifier does not follow a repeatable item at offset {quantifier}"));
+    if let Some(complaint) = pcre::complaint(pattern) {
+        return Err(complaint);
     }
     let Err(error) = regex::Regex::new(pattern) else { return Ok(Ok(())) };
     let text = error.to_string();
     let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
     if reason.contains("look-around") || reason.contains("backreferences") { Ok(Err(reason)) } else { Err(reason) }
-}
-
-/// Where a quantifier follows a complete one (`a**`), which PCRE refuses and others take as nested.
-fn repeated_quantifier(pattern: &str) -> Option<usize> {
-    let (mut escaped, mut in_class, mut quantified) = (false, false, 0);
-    for (at, byte) in pattern.bytes().enumerate() {
-        match byte {
-            _ if escaped => (escaped, quantified) = (false, 0),
-            b'\\' => (escaped, quantified) = (true, 0),
-            b']' if in_class => (in_class, quantified) = (false, 0),
-            _ if in_class => {}
-            b'[' => (in_class, quantified) = (true, 0),
-            b'(' => quantified = 3, // `(?` is no quantifier
-            b'*' | b'+' | b'?' if quantified == 3 => quantified = 0,
-            // One quantifier may be followed by `?` (lazy) or `+` (possessive), and by nothing else.
-            b'*' if quantified > 0 => return Some(at),
-            b'?' | b'+' if quantified == 2 => return Some(at),
-            b'?' | b'+' | b'*' => quantified += 1,
-            _ => quantified = 0,
-        }
-    }
-    None
 }
 pub fn http_method() -> Field {
     string().matches("^%u+$", "^[A-Z]+$")

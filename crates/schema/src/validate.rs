@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::field::Pattern;
+use crate::fill::{Moment, fill_record};
 use crate::{Check, Field, Kind, Op, Record, Rule, Violations, lua, pattern};
 
 /// What a complaint tree is made of for one value: text, a sparse list, or a map by field.
@@ -35,6 +36,19 @@ pub(crate) fn check_record(fields: &[(Cow<'static, str>, Field)], checks: &[Chec
     }
     crate::check::run(checks, record, op, &mut violations);
     if violations.is_empty() { Ok(()) } else { Err(violations) }
+}
+
+/// Checks the fields that are there, and misses none.
+pub(crate) fn check_partly(fields: &[(Cow<'static, str>, Field)], record: &Record, op: Op) -> Violations {
+    let mut violations = Violations::default();
+    for (name, value) in record {
+        let field = fields.iter().find(|(known, _)| known == name.as_str()).map(|(_, field)| field);
+        let complaint = field.map_or_else(|| Err("unknown field".into()), |field| check_value(field, value, op));
+        if let Err(complaint) = complaint {
+            violations.0.insert(name.clone(), complaint);
+        }
+    }
+    violations
 }
 
 impl Field {
@@ -96,11 +110,22 @@ fn check_kind(kind: &Kind, value: &Value, op: Op) -> Result<(), Complaint> {
         (Kind::Record(record), Value::Object(fields)) => {
             check_record(&record.fields, &record.checks, fields, op).map_err(|violations| Value::Object(violations.0))
         }
-        // A list is a record whose fields are numbers, none of which is known.
-        (Kind::Record(_), Value::Array(list)) if !list.is_empty() => Err(list.iter().map(|_| Value::from("unknown field")).collect()),
+        (Kind::Record(record), Value::Array(list)) if !list.is_empty() => Err(check_list_as_record(record, list, op)),
         (Kind::Foreign { .. }, _) => check_foreign(value),
         (kind, _) => Err(format!("expected {}", kind_with_article(kind)).into()),
     }
+}
+
+/// A list is a record whose fields are numbers, none of which is known. What a record needs, it lacks.
+fn check_list_as_record(record: &crate::field::Record, list: &[Value], op: Op) -> Complaint {
+    let mut fields = Record::new();
+    fill_record(&record.fields, &mut fields, Moment { op: Op::Insert, now: 0.0 });
+    let mut found = check_record(&record.fields, &record.checks, &fields, op).err().unwrap_or_default();
+    if found.is_empty() {
+        return list.iter().map(|_| Value::from("unknown field")).collect();
+    }
+    found.0.extend((1..=list.len()).map(|place| (place.to_string(), "unknown field".into())));
+    Value::Object(found.0)
 }
 
 fn kind_with_article(kind: &Kind) -> &'static str {

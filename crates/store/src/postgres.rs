@@ -8,6 +8,7 @@
 //! - `migrate`: the tables and `schema_meta`
 //! - `statements`, `values`: the SQL of one entity, and its values on their way
 //! - `rows`, `read`, `writer`: the rules' view of a transaction, readers', and the writing thread
+//! - `rehearsal`: changes that are tried and undone
 //! - `events`, `listener`: telling other nodes and hearing from them
 //! - `fault`: Postgres' failures in an operator's words
 
@@ -17,6 +18,7 @@ mod fault;
 mod listener;
 pub mod migrate;
 mod read;
+mod rehearsal;
 mod rows;
 mod statements;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_schema::{Catalog, Record, Schema};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
@@ -41,7 +43,7 @@ use connect::Connections;
 pub use connect::Server;
 use fault::explain;
 use listener::Listener;
-use read::Reader;
+use read::{Reader, Through};
 use statements::{Columns, Statements};
 use values::Sql;
 
@@ -91,6 +93,8 @@ struct Shared {
     version: Mutex<u64>,
     reachable: AtomicBool,
     mine: Mine,
+    /// Held by whoever reads or commits rows until it has told them: else what was read before a commit could be told after it.
+    telling: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -103,6 +107,10 @@ impl Shared {
         // An error means that nobody listens.
         let _ = self.feed.send(applied.clone());
         applied
+    }
+
+    fn place(&self, of: &Schema) -> Result<usize, StoreError> {
+        self.layout.place(&of.name).ok_or_else(|| StoreError::Unavailable(format!("no rows are kept of {}", of.name)))
     }
 
     fn table(&self, entity: &str) -> Option<&Table> {
@@ -129,8 +137,8 @@ pub struct Postgres {
     shared: Arc<Shared>,
     connections: Connections,
     writer: mpsc::Sender<writer::Job>,
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    /// Of the runtime that the writing thread owns.
+    runtime: Handle,
 }
 
 impl Postgres {
@@ -163,6 +171,7 @@ impl Postgres {
                     version: Mutex::new(0),
                     reachable: AtomicBool::new(false),
                     mine: Mine::default(),
+                    telling: tokio::sync::Mutex::default(),
                 });
                 let mut listener = Listener::new(shared.clone(), connections, settings.poll_interval);
                 let session = listener.begin().await?;
@@ -187,9 +196,14 @@ impl Postgres {
             runtime: runtime.handle().clone(),
             sweep_interval: settings.sweep_interval,
         };
-        let thread = std::thread::Builder::new().name("store-write".to_owned()).spawn(move || writing.run(queued));
+        let handle = runtime.handle().clone();
+        let work = move || {
+            writing.run(queued);
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("store-write".to_owned()).spawn(work);
         thread.map_err(|error| format!("a thread of the store cannot be started: {error}"))?;
-        Ok(Self { shared, connections, writer: jobs, runtime: Some(runtime) })
+        Ok(Self { shared, connections, writer: jobs, runtime: handle })
     }
 
     /// The id of the default workspace in this database.
@@ -222,7 +236,7 @@ impl Postgres {
     }
 
     fn place(&self, of: &Schema) -> Result<usize, StoreError> {
-        self.shared.layout.place(&of.name).ok_or_else(|| StoreError::Unavailable(format!("no rows are kept of {}", of.name)))
+        self.shared.place(of)
     }
 
     /// Runs a question on the store's own runtime.
@@ -232,20 +246,8 @@ impl Postgres {
         Asked: Future<Output = Result<T, Fault>> + Send + 'static,
     {
         self.present()?;
-        let Some(runtime) = &self.runtime else { return Err(closed()) };
-        let asked = runtime.spawn(question(self.shared.clone(), self.connections.clone()));
-        asked.await.map_err(|_| closed())?.map_err(|fault| match fault {
-            Fault::Refused(error) => StoreError::Refused { operation: 0, error },
-            Fault::Broken(cause) => StoreError::Unavailable(cause),
-        })
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let asked = self.runtime.spawn(question(self.shared.clone(), self.connections.clone()));
+        asked.await.map_err(|_| closed())?.map_err(failed)
     }
 }
 
@@ -267,20 +269,27 @@ async fn describe(connections: &Connections) -> Result<(Columns, Uuid), String> 
     Ok((columns, row.try_get(0).map_err(|error| explain(&error))?))
 }
 
+/// What a reader that failed is answered.
+fn failed(fault: Fault) -> StoreError {
+    match fault {
+        Fault::Refused(error) => StoreError::Refused { operation: 0, error },
+        Fault::Broken(cause) => StoreError::Unavailable(cause),
+    }
+}
+
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
 }
 
-/// A reader that owns what it reads with.
-fn reader<'a>(shared: &'a Shared, connections: &'a Connections) -> Reader<'a> {
-    Reader { connections, layout: &shared.layout, statements: &shared.statements, now: (shared.clock)() }
+fn reader<'a>(shared: &'a Shared, through: Through<'a>) -> Reader<'a> {
+    Reader { through, layout: &shared.layout, statements: &shared.statements, now: (shared.clock)() }
 }
 
 impl Store for Postgres {
     fn get<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
         Box::pin(async move {
             let table = self.place(of)?;
-            self.read(move |shared, connections| async move { reader(&shared, &connections).get(table, &key).await }).await
+            self.read(move |shared, connections| async move { reader(&shared, Through::Pool(&connections)).get(table, &key).await }).await
         })
     }
 
@@ -294,7 +303,7 @@ impl Store for Postgres {
         Box::pin(async move {
             let table = self.place(of)?;
             let page = move |shared: Arc<Shared>, connections: Connections| async move {
-                reader(&shared, &connections).page(table, after, size, &filter).await
+                reader(&shared, Through::Pool(&connections)).page(table, after, size, &filter).await
             };
             self.read(page).await
         })
@@ -311,6 +320,18 @@ impl Store for Postgres {
 
     fn changes(&self) -> ChangeFeed {
         self.shared.feed.subscribe()
+    }
+
+    fn rehearse(&self) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
+        Box::pin(async move {
+            self.present()?;
+            let (trials, waiting) = mpsc::channel(1);
+            let (started, starting) = oneshot::channel();
+            self.writer.send(writer::Job::Rehearse(waiting, started)).await.map_err(|_| closed())?;
+            starting.await.map_err(|_| closed())??;
+            let rehearsal: Arc<dyn Store> = Arc::new(rehearsal::Rehearsal { shared: self.shared.clone(), trials });
+            Ok(rehearsal)
+        })
     }
 
     fn reachable(&self) -> BoxFuture<'_, bool> {
@@ -333,7 +354,7 @@ impl Store for Postgres {
     ) -> BoxFuture<'a, Result<Vec<Tagged>, StoreError>> {
         let tag = tag.map(str::to_owned);
         let tagged = move |shared: Arc<Shared>, connections: Connections| async move {
-            reader(&shared, &connections).tagged(tag.as_deref(), after.as_ref(), size).await
+            reader(&shared, Through::Pool(&connections)).tagged(tag.as_deref(), after.as_ref(), size).await
         };
         Box::pin(self.read(tagged))
     }

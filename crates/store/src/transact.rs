@@ -31,6 +31,10 @@ pub(crate) struct Stored {
 /// Rows inside one transaction. Tables are named by their place in the layout.
 pub(crate) trait Rows {
     fn find(&mut self, table: usize, id: Uuid) -> Result<Option<Stored>, Fault>;
+    /// The same, and nobody else changes the row before this transaction ends.
+    fn hold(&mut self, table: usize, id: Uuid) -> Result<Option<Stored>, Fault> {
+        self.find(table, id)
+    }
     /// When the row expires, if there is one: cheaper than `find`.
     fn expiry(&mut self, table: usize, id: Uuid) -> Result<Option<Option<u64>>, Fault>;
     /// The row that has this value, and when it expires.
@@ -94,16 +98,19 @@ impl<R: Rows> Transaction<'_, R> {
     }
 
     fn require(&mut self, place: usize, id: Uuid, expected: Expected) -> Result<(), Fault> {
-        let found = self.rows.find(place, id)?.filter(|row| !self.expired(row.expires_at));
+        let found = self.rows.hold(place, id)?.filter(|row| !self.expired(row.expires_at));
         let table = self.table(place);
         let kept = match (found, expected) {
             (None, _) => false,
             (Some(_), Expected::Present) => true,
-            (Some(row), Expected::Unchanged(mut wanted)) => {
+            (Some(mut row), Expected::Unchanged(mut wanted)) => {
                 table.strip(&mut wanted);
                 if table.schema.ttl {
                     wanted.remove("ttl");
                 }
+                // A column doesn't tell null from absent.
+                wanted.retain(|_, value| !value.is_null());
+                row.record.retain(|_, value| !value.is_null());
                 row.record == wanted
             }
         };

@@ -11,7 +11,6 @@ use std::ops::Range;
 pub enum Known {
     Other,
     Accept,
-    Authorization,
     Connection,
     ContentLength,
     ContentType,
@@ -36,10 +35,18 @@ pub enum Known {
     XForwardedProto,
     XKongRequestId,
     XRealIp,
+    // From here on: names that a request may have once ([`Known::is_unique`]).
+    Authorization,
+    ContentRange,
+    IfMatch,
+    IfModifiedSince,
+    IfNoneMatch,
+    IfRange,
+    IfUnmodifiedSince,
 }
 
 /// The known names in lower case.
-const NAMES: [(&[u8], Known); 26] = [
+const NAMES: [(&[u8], Known); 32] = [
     (b"te", Known::Te),
     (b"via", Known::Via),
     (b"date", Known::Date),
@@ -66,11 +73,17 @@ const NAMES: [(&[u8], Known); 26] = [
     (b"x-kong-request-id", Known::XKongRequestId),
     (b"x-forwarded-prefix", Known::XForwardedPrefix),
     (b"proxy-authorization", Known::ProxyAuthorization),
+    (b"content-range", Known::ContentRange),
+    (b"if-match", Known::IfMatch),
+    (b"if-modified-since", Known::IfModifiedSince),
+    (b"if-none-match", Known::IfNoneMatch),
+    (b"if-range", Known::IfRange),
+    (b"if-unmodified-since", Known::IfUnmodifiedSince),
 ];
 
 /// The known name that may stand in each slot: length and last letter but one tell all of them apart.
-const SLOTS: [(&[u8], Known); 64] = {
-    let mut slots: [(&[u8], Known); 64] = [(b"", Known::Other); 64];
+const SLOTS: [(&[u8], Known); 128] = {
+    let mut slots: [(&[u8], Known); 128] = [(b"", Known::Other); 128];
     let mut at = 0;
     while at < NAMES.len() {
         let slot = slot_of(NAMES[at].0);
@@ -86,7 +99,7 @@ const fn slot_of(name: &[u8]) -> usize {
     if name.len() < 2 {
         return 0;
     }
-    ((name.len() * 60) ^ (name[name.len() - 2] | 0x20) as usize) % 64
+    ((name.len() * 9) ^ (name[name.len() - 2] | 0x20) as usize) % 128
 }
 
 impl Known {
@@ -95,6 +108,13 @@ impl Known {
     pub fn of(name: &[u8]) -> Self {
         let (text, known) = SLOTS[slot_of(name)];
         if text.len() == name.len() && same_name(name, text) { known } else { Known::Other }
+    }
+
+    /// Whether a request that has two lines of this name is refused, as nginx refuses it. `Host`, `Content-Length` and
+    /// `Transfer-Encoding` are judged on their own.
+    #[inline]
+    pub(crate) fn is_unique(self) -> bool {
+        self as u8 >= Known::Authorization as u8
     }
 
     /// [`Known::of`] for names that the compiler knows.
@@ -147,6 +167,35 @@ fn same_word(name: u64, known: u64) -> bool {
     // Where a letter (bit 6) is expected, bit 5 is its case.
     let case = (known >> 1) & 0x2020_2020_2020_2020;
     (name ^ known) & !case == 0
+}
+
+/// What names of headers consist of.
+#[inline]
+fn is_token(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let text = byte as u8;
+            table[byte] = text.is_ascii_alphanumeric()
+                || matches!(text, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+            byte += 1;
+        }
+        table
+    };
+    TOKEN[usize::from(byte)]
+}
+
+/// Whether a value holds CR, LF or NUL. Eight bytes at a time: bytes below 16 but the tab are looked at closely.
+#[inline]
+fn may_split(value: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = ONES << 7;
+    let (words, rest) = value.as_chunks::<8>();
+    let below_16 = |word: u64| word.wrapping_sub(ONES * 16) & !word & TOPS;
+    let suspicious = words.iter().fold(0, |found, word| found | below_16(u64::from_le_bytes(*word))) != 0;
+    let splits = |bytes: &[u8]| bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+    splits(rest) || (suspicious && splits(value))
 }
 
 /// Where one header line stands in the buffer. `start..end` covers the line with its CRLF.
@@ -286,25 +335,28 @@ impl Headers {
         self.get(name).is_some()
     }
 
-    /// Adds a line at the end. Bytes that cannot stand in a header value (CR, LF, NUL) are dropped, and a line whose name holds
-    /// blanks, control characters or a colon is not added at all, so that no caller can split a message.
+    /// Adds a line at the end. Bytes that cannot stand in a header value (CR, LF, NUL) are dropped, and a line whose name is
+    /// no token (RFC 9110 section 5.6.2) is not added at all, so that no caller can split a message.
     pub fn append(&mut self, name: &str, value: &[u8]) {
-        if name.bytes().fold(name.is_empty(), |unfit, byte| unfit | (byte <= b' ') | (byte == b':') | (byte == 0x7f)) {
+        if name.is_empty() || !name.bytes().fold(true, |fit, byte| fit & is_token(byte)) {
             return;
         }
-        let known = Known::of(name.as_bytes());
-        if value.iter().fold(false, |unfit, byte| unfit | matches!(byte, b'\r' | b'\n' | 0)) {
+        self.append_checked(name, Known::of(name.as_bytes()), value);
+    }
+
+    /// As [`Headers::append`], for a name that is known to be one. Cheap where the value is clean.
+    #[inline]
+    pub fn append_clean(&mut self, name: Name, value: &[u8]) {
+        self.append_checked(name.text, name.known, value);
+    }
+
+    #[inline]
+    fn append_checked(&mut self, name: &str, known: Known, value: &[u8]) {
+        if may_split(value) {
             let fit: Vec<u8> = value.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).collect();
             return self.push_text(name, known, &fit);
         }
         self.push_text(name, known, value);
-    }
-
-    /// As [`Headers::append`], for a value that is known to hold no CR, LF or NUL: a number, an id, what another header held.
-    #[inline]
-    pub fn append_clean(&mut self, name: Name, value: &[u8]) {
-        debug_assert!(!value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "a header value that splits the message");
-        self.push_text(name.text, name.known, value);
     }
 
     #[inline]
@@ -446,9 +498,12 @@ mod tests {
         let mut headers = Headers::default();
         headers.append("X", b"a\r\nInjected: 1\0");
         headers.append("Y: 1\r\nInjected", b"1");
+        headers.append("Y(1)", b"1");
+        headers.append("\u{e4}", b"1");
+        headers.append_clean(Name::new("Z"), b"0123456789\r\n\tabcdefg");
         headers.append("", b"1");
         let mut out = Vec::new();
         headers.write_to(&mut out, |_| true);
-        assert_eq!(out, b"X: aInjected: 1\r\n");
+        assert_eq!(out, b"X: aInjected: 1\r\nZ: 0123456789\tabcdefg\r\n");
     }
 }

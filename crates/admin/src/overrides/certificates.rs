@@ -37,21 +37,37 @@ pub fn endpoints(table: &mut Table, catalog: &Catalog) {
     }
     let below: Vec<String> = table.patterns().into_iter().filter(|pattern| pattern.starts_with(ITEM)).map(str::to_owned).collect();
     for pattern in below {
-        table.at(&pattern).before = Some(KNOWN_NAME);
+        let named = pattern == ITEM || pattern[ITEM.len()..].starts_with("/snis");
+        table.at(&pattern).before = Some(if named { KNOWN_NAME } else { ONLY_IDS });
     }
 }
+
+/// What uses a certificate is found by the certificate's id alone.
+const ONLY_IDS: PlainHandler = |_, call| {
+    Box::pin(async {
+        match uuid(call.param(0)) {
+            Some(_) => Ok(Answer::no_content()),
+            None => Err(ApiError::invalid_primary_key(record(json!({ "id": "expected a valid UUID" }))).into()),
+        }
+    })
+};
 
 /// A name in the place of an id must be one that a certificate serves. PUT of a new name makes a certificate.
 async fn known_name(admin: &Admin, call: &Call) -> Outcome {
     let makes = call.method == Method::PUT && call.params.len() == 1;
-    if makes || uuid(call.param(0)).is_some() || sni(admin, call.param(0)).await?.is_some() {
+    if uuid(call.param(0)).is_some() || sni(admin, call.param(0)).await?.is_some() || makes {
         return Ok(Answer::no_content());
     }
     Err(Refusal::message(StatusCode::NOT_FOUND, "SNI not found"))
 }
 
+/// The SNI of this name. Errors with code 10 if it cannot be one.
 async fn sni(admin: &Admin, name: &str) -> Result<Option<Record>, Refusal> {
-    Ok(admin.store.get(admin.schema("snis")?, Key::Unique("name".to_owned(), name.into())).await?)
+    let schema = admin.schema("snis")?;
+    if let Some(Value::String(complaint)) = schema.field("name").and_then(|field| field.check(&name.into()).err()) {
+        return Err(ApiError::invalid_unique("name", complaint).into());
+    }
+    Ok(admin.store.get(schema, Key::Unique("name".to_owned(), name.into())).await?)
 }
 
 /// The certificate that serves this name.
@@ -131,6 +147,15 @@ async fn at(admin: &Admin, call: &Call, scope: &Scope) -> Result<Record, Refusal
 
 async fn replace(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     let mut input = admin.typed(&scope.schema, &call.body, None);
+    one_name_is_a_list(&mut input);
+    match input.get_mut("snis") {
+        // The name in the path joins those that are given. Where none are, the certificate serves none.
+        Some(Value::Array(names)) if uuid(call.param(0)).is_none() && !names.iter().any(|name| name == call.param(0)) => {
+            names.push(call.param(0).into());
+        }
+        Some(_) => {}
+        None => _ = input.insert("snis".to_owned(), Value::Null),
+    }
     let _editing = admin.editing().await;
     let id = match uuid(call.param(0)) {
         Some(id) => id,
@@ -144,10 +169,17 @@ async fn replace(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     Ok(Answer::ok(row))
 }
 
+fn one_name_is_a_list(input: &mut Record) {
+    if let Some(names @ Value::String(_)) = input.get_mut("snis") {
+        *names = Value::Array(vec![names.take()]);
+    }
+}
+
 async fn change(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     let _editing = admin.editing().await;
     let existing = at(admin, call, scope).await?;
     let mut input = admin.typed(&scope.schema, &call.body, Some(&existing));
+    one_name_is_a_list(&mut input);
     input.insert("id".to_owned(), id_of(&existing)?.to_string().into());
     let row = Written { scope, op: Op::Update, existing: Some(existing), input, action: "update" }.write(admin).await?;
     Ok(Answer::ok(row))
@@ -183,6 +215,11 @@ impl Written<'_> {
         if let Some(twice) = names.as_ref().and_then(duplicate) {
             return Err(complaint(format!("{twice} is duplicated")));
         }
+        let own = self.input.get("id").and_then(Value::as_str).and_then(uuid).filter(|_| self.op != Op::Insert);
+        let given = names.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+        for name in given {
+            check_owner(admin, name, own).await?;
+        }
         let mut row = admin.prepared(schema, self.input, self.op, self.existing.as_ref()).await?;
         row.remove("snis");
         let id = id_of(&row)?;
@@ -212,7 +249,15 @@ fn duplicate(names: &Value) -> Option<&str> {
     twice.and_then(|(_, name)| name.as_str())
 }
 
-/// What has to be done so that the certificate serves these names and no others. A name of another certificate is refused.
+/// A name that another certificate serves is refused.
+async fn check_owner(admin: &Admin, name: &str, own: Option<Uuid>) -> Result<(), Refusal> {
+    match sni(admin, name).await?.and_then(|sni| foreign_id(&sni, "certificate")) {
+        Some(owner) if own != Some(owner) => Err(complaint(format!("{name} already associated with existing certificate '{owner}'"))),
+        _ => Ok(()),
+    }
+}
+
+/// What has to be done so that the certificate serves these names and no others.
 async fn replaced(admin: &Admin, certificate: Uuid, names: Vec<&str>) -> Result<Vec<Operation>, Refusal> {
     let schema: &Arc<Schema> = admin.schema("snis")?;
     let mut operations = Vec::new();
@@ -223,9 +268,6 @@ async fn replaced(admin: &Admin, certificate: Uuid, names: Vec<&str>) -> Result<
     for name in names {
         if existing.iter().any(|sni| name_of(sni) == Some(name)) {
             continue;
-        }
-        if let Some(owner) = sni(admin, name).await?.and_then(|sni| foreign_id(&sni, "certificate")) {
-            return Err(complaint(format!("{name} already associated with existing certificate '{owner}'")));
         }
         let input = record(json!({ "name": name, "certificate": { "id": certificate } }));
         let row = admin.catalog.prepare(schema, input, Op::Insert, None, now())?;

@@ -7,12 +7,13 @@ mod ca_certificates;
 pub mod certificates;
 mod consumers;
 mod filter_chains;
+mod plugin_paths;
 mod plugins;
 mod schemas;
 mod tags;
 pub mod upstreams;
 
-use portcullis_schema::{ApiError, Catalog, Record, Schema};
+use portcullis_schema::{ApiError, Catalog, Op, Record, Schema};
 use serde_json::json;
 
 use crate::answer::Refusal;
@@ -27,6 +28,7 @@ pub fn endpoints(table: &mut Table, catalog: &Catalog) {
     consumers::endpoints(table);
     filter_chains::endpoints(table);
     plugins::endpoints(table);
+    plugin_paths::endpoints(table, catalog);
     schemas::endpoints(table);
     tags::endpoints(table);
     upstreams::endpoints(table);
@@ -36,10 +38,11 @@ pub fn endpoints(table: &mut Table, catalog: &Catalog) {
     }
 }
 
-/// Checks that need other rows. The record has passed its schema.
-pub async fn admit(admin: &Admin, schema: &Schema, row: &Record) -> Result<(), Refusal> {
+/// What is checked before references are resolved and the schema is asked: a complaint here is the only one.
+pub async fn admit(admin: &Admin, schema: &Schema, input: &mut Record, op: Op, existing: Option<&Record>) -> Result<(), Refusal> {
     match schema.name.as_ref() {
-        "plugins" => plugins::admit(admin, row).await,
+        "plugins" => plugins::admit(admin, input, existing).await,
+        "targets" if op != Op::Update => upstreams::admit_target(input),
         _ => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::Call;
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::crud;
-use crate::rows::{Admin, foreign_id};
+use crate::rows::{Admin, uuid};
 use crate::table::{PlainHandler, Scope, ScopedHandler, Table};
 
 const PAGE: usize = 1000;
@@ -28,34 +28,40 @@ pub fn endpoints(table: &mut Table) {
 }
 
 async fn change(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
-    if admin.find(&scope.schema, call.param(0)).await?.is_none() {
+    // Without a name Kong looks the plugin up first, to know what it is.
+    if !call.body.fields.contains_key("name") && admin.find(&scope.schema, call.param(0)).await?.is_none() {
         return Ok(Answer::not_found());
     }
     crud::change(admin, call, scope).await
 }
 
-/// A plugin none of whose protocols its route speaks would never run.
-pub async fn admit(admin: &Admin, row: &Record) -> Result<(), Refusal> {
-    let wanted = protocols(row);
-    if wanted.is_empty() {
-        return Ok(());
-    }
+/// A plugin none of whose protocols its route speaks would never run. Only protocols that are given are looked at; a change
+/// is looked at together with what the row has.
+pub async fn admit(admin: &Admin, input: &Record, existing: Option<&Record>) -> Result<(), Refusal> {
+    let given = |field: &str| input.get(field).or_else(|| existing.and_then(|row| row.get(field)));
+    let concerned = existing.is_none() || ["protocols", "service", "route"].iter().any(|field| input.contains_key(*field));
+    let Some(wanted @ Value::Array(_)) = given("protocols").filter(|_| concerned) else { return Ok(()) };
+    let wanted = listed(Some(wanted));
     let refused = |complaint: &str| Err(ApiError::schema_violation(Violations::of("protocols", complaint)).into());
     let routes = admin.schema("routes")?;
-    if let Some(id) = foreign_id(row, "route") {
-        let route = admin.get_by_id(routes, id).await?;
+    let id = |field: &str| given(field)?.get("id")?.as_str().and_then(uuid);
+    if given("route").is_some_and(Value::is_object) {
+        let route = match id("route") {
+            Some(id) => admin.get_by_id(routes, id).await?,
+            None => None,
+        };
         return match route {
-            Some(route) if wanted.is_disjoint(&protocols(&route)) => refused("must match the associated route's protocols"),
+            Some(route) if wanted.is_disjoint(&listed(route.get("protocols"))) => refused("must match the associated route's protocols"),
             _ => Ok(()),
         };
     }
-    let Some(service) = foreign_id(row, "service") else { return Ok(()) };
+    let Some(service) = id("service") else { return Ok(()) };
     let mut after = None;
     let mut any = false;
     loop {
         let filter = Filter { parent: Some(("service".to_owned(), service)), tags: None };
         let page = admin.store.page(routes, after, PAGE, filter).await?;
-        if page.rows.iter().any(|route| !wanted.is_disjoint(&protocols(route))) {
+        if page.rows.iter().any(|route| !wanted.is_disjoint(&listed(route.get("protocols")))) {
             return Ok(());
         }
         any |= !page.rows.is_empty();
@@ -70,7 +76,7 @@ pub async fn admit(admin: &Admin, row: &Record) -> Result<(), Refusal> {
     }
 }
 
-fn protocols(row: &Record) -> HashSet<String> {
-    let listed = row.get("protocols").and_then(Value::as_array).into_iter().flatten();
-    listed.filter_map(Value::as_str).map(str::to_owned).collect()
+fn listed(protocols: Option<&Value>) -> HashSet<String> {
+    let protocols = protocols.and_then(Value::as_array).into_iter().flatten();
+    protocols.filter_map(Value::as_str).map(str::to_owned).collect()
 }

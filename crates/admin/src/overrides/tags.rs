@@ -48,13 +48,14 @@ async fn listed(admin: &Admin, call: &Call, tag: Option<&str>) -> Outcome {
         Some((id, shown, None)) => admin.store.tagged(tag, Some((id, shown)), size + 1).await?,
         None => admin.store.tagged(tag, None, size + 1).await?,
     };
+    let of_all = tag.is_none();
     let more = found.len() > size;
     found.truncate(size);
     let last = found.last().filter(|_| more);
     let next = last.map(|(entity, id, tag)| page::Next {
         offset: page::encode(&json!([id, tag, entity])),
         path: call.path.clone(),
-        keep: page::kept(&call.query),
+        keep: if of_all { page::kept(&call.query) } else { Vec::new() },
     });
     let rows = found.iter().map(|(entity, id, tag)| json!({ "entity_name": entity, "entity_id": id, "tag": tag }));
     page::answer(rows.collect(), next)

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use http::{Method, StatusCode};
-use portcullis_schema::Record;
+use portcullis_entities::targets::normalized;
+use portcullis_schema::{ApiError, Record, Violations};
 use portcullis_store::Filter;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -44,6 +45,14 @@ pub fn status_endpoints(table: &mut Table) {
     const TARGETS_READ: PlainHandler = |admin, call| Box::pin(list(admin, call));
     table.plain(Method::GET, HEALTH, SHOW_HEALTH);
     table.plain(Method::GET, TARGETS, TARGETS_READ);
+}
+
+/// A new target is brought into its kept form before anything else is looked at.
+pub fn admit_target(input: &mut Record) -> Result<(), Refusal> {
+    if let Some(Value::String(target)) = input.get_mut("target") {
+        *target = normalized(target).map_err(|complaint| ApiError::schema_violation(Violations::of("target", complaint)))?;
+    }
+    Ok(())
 }
 
 async fn upstream(admin: &Admin, call: &Call) -> Result<Record, Refusal> {

@@ -1,6 +1,7 @@
 //! The two APIs through a real port, over the embedded and the declarative store.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod arbitrary;
 mod away;
 mod bodies;
 mod bulk;

@@ -44,6 +44,9 @@ pub(super) fn id_of(schema: &Schema, namespace: &Uuid, item: &Record, parent: Op
         return id.clone();
     }
     let from = |text: &str| Value::String(Uuid::new_v5(namespace, text.as_bytes()).to_string());
+    if let Some(key) = joined(schema, item, parent) {
+        return from(&key);
+    }
     if let Some(name) = endpoint_name(schema, item) {
         return from(name);
     }
@@ -71,6 +74,28 @@ pub(super) fn id_of(schema: &Schema, namespace: &Uuid, item: &Record, parent: Op
     let parent = parent.map_or("", |parent| parent.id);
     let written = serde_json::to_string(item).unwrap_or_default();
     from(&format!("{parent}:{at}:{written}"))
+}
+
+/// What makes an entity unique, as Kong joins it: with its kind, in any workspace, references as they are written. None where
+/// a part is generated, missing or written as an object.
+fn joined(schema: &Schema, item: &Record, parent: Option<Parent<'_>>) -> Option<String> {
+    if schema.cache_key.is_empty() {
+        return None;
+    }
+    let mut key = format!("{}:*", schema.name);
+    for name in schema.cache_key {
+        let field = schema.field(name)?;
+        let part = match (item.get(*name), parent) {
+            _ if field.auto => return None,
+            (Some(Value::String(text)), _) => text.as_str(),
+            (Some(_), _) => return None,
+            (None, Some(parent)) if parent.field == *name => parent.id,
+            (None, _) if field.required => return None,
+            (None, _) => "",
+        };
+        key = format!("{key}:{part}");
+    }
+    Some(key)
 }
 
 /// The id behind a reference by name.

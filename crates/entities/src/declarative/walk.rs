@@ -81,7 +81,7 @@ pub(super) fn walk(catalog: &Catalog, mut input: Record, now: f64, quoted: bool)
         catalog,
         kinds: catalog.entities.iter().map(|schema| Kind::new(catalog, schema, &nesting)).collect(),
         // Some transformations look at what an entity references, which is known at the end only.
-        given: Given { op: Op::Insert, existing: None, now, transform: false },
+        given: Given { op: Op::Insert, existing: None, now, transform: false, resolved: false },
         old_paths: matches!(version.as_str(), Some("1.1" | "2.1")),
         names: Names::new(),
         entries: Vec::new(),

@@ -11,14 +11,14 @@ mod tests;
 use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
 use portcullis_schema::Check;
 
-use crate::log_fields::refuse_lua;
-use crate::queue::{Queue, Queues, Settings};
-use crate::serialize;
+use crate::log_fields::CustomFields;
+use crate::queue::{OLD_DEFAULTS, Queue, Queues, Settings};
 pub use config::Config;
 use sender::Sender;
 
 /// See the module's description.
 pub struct HttpLog {
+    fields: CustomFields,
     queue: Queue<Box<[u8]>>,
 }
 
@@ -29,12 +29,12 @@ impl Plugin for HttpLog {
     type Config = Config;
 
     fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
-        refuse_lua(&config.custom_fields_by_lua)?;
-        let settings = Settings::from(&config.queue);
+        let fields = CustomFields::new(&config.custom_fields_by_lua)?;
+        let settings = Settings::from(&config.queue).with_older(config.queue_size, config.flush_timeout, OLD_DEFAULTS);
         let sender = Sender::new(&config, settings.max_batch_size > 1)?;
-        let queues = env.state.get::<Queues<Box<[u8]>>>();
-        let name = format!("http-log {}", sender.describe());
-        Ok(Self { queue: queues.get(env, name, settings, || sender.into_send()) })
+        let endpoint = sender.describe();
+        let queue = env.state.get::<Queues<_>>().get(env, Self::NAME, &endpoint, settings, || sender.into_send());
+        Ok(Self { fields, queue })
     }
 
     fn checks() -> Vec<Check> {
@@ -44,9 +44,8 @@ impl Plugin for HttpLog {
 
 impl Handler for HttpLog {
     fn log(&self, exchange: &Exchange<'_>) {
-        match serde_json::to_vec(&serialize::record(exchange)) {
-            Ok(entry) => self.queue.push(entry.into()),
-            Err(error) => tracing::error!(%error, "a log record could not be written"),
+        if let Some(entry) = self.fields.entry(exchange) {
+            self.queue.push(entry.into());
         }
     }
 }

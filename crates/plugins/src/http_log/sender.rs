@@ -19,6 +19,7 @@ use url::Url;
 use super::Config;
 use crate::arguments;
 use crate::queue::Send;
+use crate::sinks::milliseconds;
 
 /// How much of an answer is read so that the connection can be used again, in bytes.
 const MOST_OF_AN_ANSWER: usize = 64 << 10;
@@ -137,10 +138,6 @@ fn basic(url: &Url) -> Result<HeaderValue> {
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
     Ok(HeaderValue::try_from(format!("Basic {encoded}"))?)
-}
-
-fn milliseconds(given: Option<f64>, default: f64) -> Duration {
-    Duration::try_from_secs_f64(given.unwrap_or(default).max(0.0) / 1000.0).unwrap_or(Duration::MAX)
 }
 
 /// An error with what caused it: clients hide the interesting part.

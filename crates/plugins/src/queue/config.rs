@@ -64,6 +64,30 @@ impl From<&Queue> for Settings {
     }
 }
 
+/// What a plugin's settings from before there were queues are when nobody chose them.
+#[derive(Clone, Copy, Debug)]
+pub struct OldDefaults {
+    pub batch_size: i64,
+    /// In seconds.
+    pub delay: f64,
+}
+
+/// Of `queue_size` and `flush_timeout`.
+pub const OLD_DEFAULTS: OldDefaults = OldDefaults { batch_size: 1, delay: 2.0 };
+
+impl Settings {
+    /// Settings from before there were queues win over the queue's own, unless they hold what was their default then.
+    pub fn with_older(mut self, batch_size: Option<i64>, delay_secs: Option<f64>, defaults: OldDefaults) -> Self {
+        if let Some(size) = batch_size.filter(|size| *size != defaults.batch_size) {
+            self.max_batch_size = usize::try_from(size).unwrap_or(1).max(1);
+        }
+        if let Some(delay) = delay_secs.filter(|delay| *delay != defaults.delay) {
+            self.max_coalescing_delay = seconds(Some(delay), defaults.delay);
+        }
+        self
+    }
+}
+
 /// A time in seconds; what is no time is none at all, what is beyond a century is that.
 fn seconds(given: Option<f64>, default: f64) -> Duration {
     const CENTURY: f64 = 3_155_760_000.0;

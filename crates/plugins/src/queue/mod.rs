@@ -5,12 +5,14 @@
 //! and again with growing pauses until it succeeds or gives up on the batch.
 //!
 //! - [`config`]: the settings, as users give them
+//! - [`counts`]: what queues hold, sent and lost
 //! - [`drain`]: what happens when the node stops
 //!
 //! Instances whose endpoint and settings are equal share one queue ([`Queues`]). A queue ends when the last instance that
 //! uses it is gone; what it holds by then is still sent.
 
 mod config;
+mod counts;
 pub mod drain;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -28,7 +30,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
-pub use config::{Queue as Config, Settings, flush_timeout, queue_size, retry_count};
+pub use config::{OLD_DEFAULTS, OldDefaults, Queue as Config, Settings, flush_timeout, queue_size, retry_count};
+pub use counts::{Count, Counts};
 use drain::Running;
 
 /// Between two tries while the node stops.
@@ -62,16 +65,15 @@ impl<T: Entry> Default for Queues<T> {
 }
 
 impl<T: Entry> Queues<T> {
-    /// The queue of this name, started if there is none. `name` tells the plugin, the endpoint and all that decides how
-    /// entries are sent there.
-    pub fn get(&self, env: &Env, name: String, settings: Settings, send: impl FnOnce() -> Send<T>) -> Queue<T> {
-        let name = format!("{name} {settings:?}");
+    /// A plugin's queue to an endpoint, started if there is none. `endpoint` tells all that decides how entries are sent there.
+    pub fn get(&self, env: &Env, plugin: &'static str, endpoint: &str, settings: Settings, send: impl FnOnce() -> Send<T>) -> Queue<T> {
+        let name = format!("{plugin} {endpoint} {settings:?}");
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         named.retain(|_, queue| queue.strong_count() > 0);
         if let Some(inner) = named.get(&name).and_then(Weak::upgrade).and_then(|shared| shared.users.upgrade()) {
             return Queue { users: inner };
         }
-        let queue = start(&env.runtime, env.state.get::<Running>(), settings, send());
+        let queue = start(env, plugin, settings, send());
         named.insert(name, Arc::downgrade(&queue.users.shared));
         queue
     }
@@ -101,8 +103,7 @@ struct Shared<T: Entry> {
     send: Send<T>,
     waiting: Mutex<Waiting<T>>,
     wake: Notify,
-    /// Entries that were pushed out of a full queue or given up on.
-    lost: AtomicU64,
+    count: Arc<Count>,
     /// Batches on their way where concurrency is not limited.
     in_flight: AtomicUsize,
     runtime: Handle,
@@ -122,7 +123,8 @@ struct Waiting<T> {
     told_full: bool,
 }
 
-fn start<T: Entry>(runtime: &Handle, running: Arc<Running>, settings: Settings, send: Send<T>) -> Queue<T> {
+fn start<T: Entry>(env: &Env, plugin: &'static str, settings: Settings, send: Send<T>) -> Queue<T> {
+    let running = env.state.get::<Running>();
     let users = Arc::new_cyclic(|users| {
         let waiting =
             Waiting { entries: VecDeque::new(), bytes: 0, since: Instant::now(), closed: false, told_filling: false, told_full: false };
@@ -132,15 +134,15 @@ fn start<T: Entry>(runtime: &Handle, running: Arc<Running>, settings: Settings, 
             send,
             waiting: Mutex::new(waiting),
             wake: Notify::new(),
-            lost: AtomicU64::new(0),
+            count: env.state.get::<Counts>().of(plugin),
             in_flight: AtomicUsize::new(0),
-            runtime: runtime.clone(),
+            runtime: env.runtime.clone(),
             _running: running.clone(),
         };
         Users { shared: Arc::new(shared) }
     });
     let shared = users.shared.clone();
-    running.spawn(runtime, |closing| run(shared, closing));
+    running.spawn(&env.runtime, |closing| run(shared, closing));
     Queue { users }
 }
 
@@ -159,17 +161,12 @@ impl<T: Entry> Queue<T> {
             }
             waiting.bytes += entry.size();
             waiting.entries.push_back(entry);
+            shared.count.came();
             waiting.entries.len() == 1 || waiting.entries.len() >= shared.settings.max_batch_size
         };
         if full {
             shared.wake.notify_one();
         }
-    }
-
-    /// How many entries were lost since the queue began.
-    #[cfg(test)]
-    pub fn lost(&self) -> u64 {
-        self.users.shared.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -188,7 +185,8 @@ impl<T: Entry> Shared<T> {
             pushed_out += 1;
         }
         if pushed_out > 0 {
-            self.lost.fetch_add(pushed_out, Ordering::Relaxed);
+            self.count.left(pushed_out);
+            self.count.lost(pushed_out);
             if !std::mem::replace(&mut waiting.told_full, true) {
                 error!(entries = waiting.entries.len(), "queue is full, the oldest entries are dropped");
             }
@@ -201,13 +199,15 @@ impl<T: Entry> Shared<T> {
     fn send_at_once(self: &Arc<Self>, entry: T) {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_entries {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.count.lost(1);
             return;
         }
+        self.count.came();
         let shared = self.clone();
         self.runtime.spawn(async move {
             shared.deliver(Arc::from([entry]), None).await;
             shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            shared.count.left(1);
         });
     }
 
@@ -246,6 +246,7 @@ impl<T: Entry> Shared<T> {
         let count = waiting.entries.len().min(self.settings.max_batch_size);
         let batch: Arc<[T]> = waiting.entries.drain(..count).collect();
         waiting.bytes -= batch.iter().map(Entry::size).sum::<usize>();
+        self.count.left(batch.len());
         waiting.since = Instant::now();
         waiting.told_full = false;
         if waiting.entries.len() * 5 < self.settings.max_entries * 4 {
@@ -259,9 +260,9 @@ impl<T: Entry> Shared<T> {
         let begun = Instant::now();
         let mut pause = self.settings.initial_retry_delay;
         loop {
-            let Err(reason) = (self.send)(batch.clone()).await else { return };
+            let Err(reason) = (self.send)(batch.clone()).await else { return self.count.sent(batch.len()) };
             if begun.elapsed() >= self.settings.max_retry_time {
-                self.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                self.count.lost(batch.len());
                 error!(entries = batch.len(), reason, "could not send entries, giving up on them");
                 return;
             }

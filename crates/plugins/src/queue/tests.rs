@@ -10,7 +10,8 @@ use portcullis_plugin::{Env, Step};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Config, Queue, Queues, Settings, drain};
+use super::counts::Figures;
+use super::{Config, Counts, OLD_DEFAULTS, Queue, Queues, Settings, drain};
 
 type Entry = Box<[u8]>;
 type Arrivals = mpsc::Receiver<Vec<String>>;
@@ -23,7 +24,7 @@ fn settings(given: Value) -> Settings {
 fn queue(env: &Env, given: Value, failures: usize) -> (Queue<Entry>, Arrivals) {
     let (sender, arrivals) = mpsc::channel(100);
     let tries = Arc::new(AtomicUsize::new(0));
-    let queue = env.state.get::<Queues<Entry>>().get(env, "test".to_owned(), settings(given), || {
+    let queue = env.state.get::<Queues<Entry>>().get(env, "test", "", settings(given), || {
         Box::new(move |batch: Arc<[Entry]>| {
             let (sender, tries) = (sender.clone(), tries.clone());
             Box::pin(async move {
@@ -36,6 +37,11 @@ fn queue(env: &Env, given: Value, failures: usize) -> (Queue<Entry>, Arrivals) {
         })
     });
     (queue, arrivals)
+}
+
+/// How many entries were lost in this environment.
+fn lost(env: &Env) -> u64 {
+    env.state.get::<Counts>().figures().iter().map(|figures| figures.lost).sum()
 }
 
 fn push(queue: &Queue<Entry>, text: &str) {
@@ -81,19 +87,21 @@ fn a_full_batch_does_not_wait_and_a_small_one_only_so_long() {
 
 #[test]
 fn a_batch_is_sent_again_after_a_failure() {
-    let (queue, arrivals) = queue(&env(), json!({ "initial_retry_delay": 0.001 }), 3);
+    let env = env();
+    let (queue, arrivals) = queue(&env, json!({ "initial_retry_delay": 0.001 }), 3);
     push(&queue, "a");
     assert_eq!(next(arrivals).0.unwrap(), ["a"]);
-    assert_eq!(queue.lost(), 0);
+    assert_eq!(lost(&env), 0);
 }
 
 #[test]
 fn a_batch_that_cannot_be_sent_is_given_up_and_the_next_one_goes_on() {
-    let (queue, arrivals) = queue(&env(), json!({ "max_retry_time": 0 }), 1);
+    let env = env();
+    let (queue, arrivals) = queue(&env, json!({ "max_retry_time": 0 }), 1);
     push(&queue, "a");
     push(&queue, "b");
     assert_eq!(next(arrivals).0.unwrap(), ["b"]);
-    assert_eq!(queue.lost(), 1);
+    assert_eq!(lost(&env), 1);
 }
 
 #[test]
@@ -104,9 +112,11 @@ fn a_full_queue_loses_its_oldest_entries() {
         given
     };
     for limits in [json!({ "max_entries": 2 }), json!({ "max_bytes": 3 })] {
-        let (queue, arrivals) = queue(&env(), slow(limits), 0);
+        let env = env();
+        let (queue, arrivals) = queue(&env, slow(limits), 0);
         ["a", "b", "cd"].iter().for_each(|text| push(&queue, text));
-        assert_eq!(queue.lost(), 1);
+        let figures = env.state.get::<Counts>().figures();
+        assert_eq!(figures, [Figures { plugin: "test", waiting: 2, sent: 0, lost: 1 }]);
         drop(queue);
         assert_eq!(next(arrivals).0.unwrap(), ["b", "cd"]);
     }
@@ -157,4 +167,14 @@ fn without_a_limit_of_concurrency_nothing_queues() {
     let (queue, arrivals) = queue(&env(), json!({ "concurrency_limit": -1, "max_batch_size": 9, "max_coalescing_delay": 3600 }), 0);
     push(&queue, "a");
     assert_eq!(next(arrivals).0.unwrap(), ["a"]);
+}
+
+#[test]
+fn older_settings_win_unless_they_hold_their_old_defaults() {
+    let given: Config = serde_json::from_value(json!({ "max_batch_size": 5, "max_coalescing_delay": 3 })).unwrap();
+    let settings = |size, delay| Settings::from(&given).with_older(size, delay, OLD_DEFAULTS);
+    assert_eq!(settings(Some(1), Some(2.0)), Settings::from(&given));
+    assert_eq!(settings(None, None), Settings::from(&given));
+    let older = settings(Some(7), Some(0.5));
+    assert_eq!((older.max_batch_size, older.max_coalescing_delay), (7, Duration::from_millis(500)));
 }

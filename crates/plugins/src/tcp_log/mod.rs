@@ -1,10 +1,20 @@
-//! tcp-log: sends a JSON record of every exchange to a TCP server.
+//! tcp-log: sends a JSON record of every exchange to a TCP server, a line each.
 
-use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Result};
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
 use portcullis_schema::Fields;
 use serde::Deserialize;
 
-use crate::log_fields::{LuaFields, custom_fields_by_lua};
+use crate::log_fields::{CustomFields, LuaFields, custom_fields_by_lua};
+use crate::queue::{Queue, Queues, Send};
+use crate::sinks::{self, Connection};
+
+/// Records that go out in one write.
+const BATCH: usize = 100;
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -32,18 +42,44 @@ pub struct Config {
 }
 
 /// See the module's description.
-pub struct TcpLog;
+pub struct TcpLog {
+    fields: CustomFields,
+    queue: Queue<Box<[u8]>>,
+}
 
 impl Plugin for TcpLog {
     const NAME: &'static str = "tcp-log";
     const PRIORITY: i32 = 7;
     const PHASES: Phases = Phases::LOG;
-    const READY: bool = false;
     type Config = Config;
 
-    fn new(_: Config, _: &Instance, _: &Env) -> Result<Self> {
-        Ok(Self)
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
+        let fields = CustomFields::new(&config.custom_fields_by_lua)?;
+        let timeout = sinks::milliseconds(config.timeout, 10_000.0);
+        let mut connection = Connection::new(&config.host, config.port, timeout, sinks::milliseconds(config.keepalive, 60_000.0));
+        if config.tls {
+            connection = connection.with_tls(config.tls_sni.as_deref().unwrap_or(&config.host))?;
+        }
+        let sni = config.tls.then_some(config.tls_sni.as_deref());
+        let endpoint = format!("{}:{} {sni:?} {timeout:?} {:?}", config.host, config.port, connection.keepalive);
+        let queue = env.state.get::<Queues<_>>().get(env, Self::NAME, &endpoint, sinks::settings(BATCH), || send(connection));
+        Ok(Self { fields, queue })
     }
 }
 
-impl Handler for TcpLog {}
+impl Handler for TcpLog {
+    fn log(&self, exchange: &Exchange<'_>) {
+        if let Some(mut entry) = self.fields.entry(exchange) {
+            entry.push(b'\n');
+            self.queue.push(entry.into());
+        }
+    }
+}
+
+fn send(connection: Connection) -> Send<Box<[u8]>> {
+    let connection = Arc::new(connection);
+    Box::new(move |batch| {
+        let connection = connection.clone();
+        Box::pin(async move { connection.send(&batch.concat()).await })
+    })
+}

@@ -1,10 +1,15 @@
-//! udp-log: sends a JSON record of every exchange to a UDP server.
+//! udp-log: sends a JSON record of every exchange to a UDP server, a datagram each.
 
-use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Result};
+#[cfg(test)]
+mod tests;
+
+use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
 use portcullis_schema::Fields;
 use serde::Deserialize;
 
-use crate::log_fields::{LuaFields, custom_fields_by_lua};
+use crate::log_fields::{CustomFields, LuaFields, custom_fields_by_lua};
+use crate::queue::{Queue, Queues};
+use crate::sinks::{self, Datagrams};
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -23,18 +28,30 @@ pub struct Config {
 }
 
 /// See the module's description.
-pub struct UdpLog;
+pub struct UdpLog {
+    fields: CustomFields,
+    queue: Queue<Box<[u8]>>,
+}
 
 impl Plugin for UdpLog {
     const NAME: &'static str = "udp-log";
     const PRIORITY: i32 = 8;
     const PHASES: Phases = Phases::LOG;
-    const READY: bool = false;
     type Config = Config;
 
-    fn new(_: Config, _: &Instance, _: &Env) -> Result<Self> {
-        Ok(Self)
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
+        let fields = CustomFields::new(&config.custom_fields_by_lua)?;
+        let socket = Datagrams::new(&config.host, config.port, sinks::milliseconds(config.timeout, 10_000.0));
+        let endpoint = format!("{}:{} {:?}", config.host, config.port, socket.timeout);
+        let queue = env.state.get::<Queues<_>>().get(env, Self::NAME, &endpoint, sinks::settings(1), || socket.into_send());
+        Ok(Self { fields, queue })
     }
 }
 
-impl Handler for UdpLog {}
+impl Handler for UdpLog {
+    fn log(&self, exchange: &Exchange<'_>) {
+        if let Some(entry) = self.fields.entry(exchange) {
+            self.queue.push(entry.into());
+        }
+    }
+}

@@ -27,14 +27,10 @@ const SHOWN_ALIASES: [&str; 7] = [
     "opentelemetry_tracing_sampling_rate",
 ];
 
-/// What stands where a CA bundle of the system is wanted: the first of these that is there.
-pub const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+/// The ciphers that the suite `intermediate` stands for. What is spoken is rustls's choice among them.
+const INTERMEDIATE_CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
+    ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:\
+    DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305";
 
 impl Settings {
     /// As `GET /` shows it. Empty lists are `{}`, as Kong's encoder writes them.
@@ -61,6 +57,7 @@ impl Settings {
         listeners(loaded, &mut shown);
         headers(loaded, &mut shown);
         paths(&self.prefix, &mut shown);
+        fixed(&mut shown);
         directives(&mut shown);
         let ports = self.proxy.port_maps.iter().map(|(outer, inner)| (inner.to_string(), Value::from(*outer)));
         shown.insert("host_ports".to_owned(), Value::Object(ports.collect()));
@@ -82,11 +79,11 @@ fn plugins(names: &[String]) -> Map<String, Value> {
 
 fn trusted_certificates(shown: &mut Map<String, Value>) {
     let Some(Value::Array(files)) = shown.get_mut("lua_ssl_trusted_certificate") else { return };
-    let system = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).is_file());
+    let system = super::tls::system_bundle();
     files.retain_mut(|file| {
         if file == "system" {
             match system {
-                Some(path) => *file = (*path).into(),
+                Some(path) => *file = path.into(),
                 None => return false,
             }
         }
@@ -111,6 +108,13 @@ fn tls(loaded: &Loaded, shown: &mut Map<String, Value>) {
         put("ssl_session_timeout", loaded.text("ssl_session_timeout").unwrap_or("1d"));
         put("lua_ssl_protocols", loaded.text("lua_ssl_protocols").unwrap_or_default());
     }
+    let (ciphers, parameters) = match loaded.text("ssl_cipher_suite") {
+        Some("modern") => ("", None),
+        Some("custom") => (loaded.text("ssl_ciphers").unwrap_or_default(), loaded.text("ssl_dhparam")),
+        _ => (INTERMEDIATE_CIPHERS, Some("ffdhe2048")),
+    };
+    shown.insert("ssl_ciphers".to_owned(), ciphers.into());
+    shown.insert("ssl_dhparam".to_owned(), parameters.unwrap_or_default().into());
 }
 
 fn listeners(loaded: &Loaded, shown: &mut Map<String, Value>) {
@@ -194,6 +198,13 @@ fn headers(loaded: &Loaded, shown: &mut Map<String, Value>) {
     shown.insert("enabled_headers_upstream".to_owned(), json!({"X-Kong-Request-Id": upstream}));
 }
 
+/// Names of sockets in Kong's prefix, and masked secrets whether they are set or not.
+fn fixed(shown: &mut Map<String, Value>) {
+    for (key, value) in [("worker_events_sock", "we"), ("cluster_proxy_ssl_terminator_sock", "cp"), ("pg_password", "******")] {
+        shown.insert(key.to_owned(), value.into());
+    }
+}
+
 /// Files of the prefix.
 fn paths(prefix: &Path, shown: &mut Map<String, Value>) {
     for (key, path) in [
@@ -209,6 +220,17 @@ fn paths(prefix: &Path, shown: &mut Map<String, Value>) {
         ("admin_ssl_cert_key_default", "ssl/admin-portcullis-default.key"),
         ("status_ssl_cert_default", "ssl/status-portcullis-default.crt"),
         ("status_ssl_cert_key_default", "ssl/status-portcullis-default.key"),
+        ("client_ssl_cert_default", "ssl/portcullis-default.crt"),
+        ("client_ssl_cert_key_default", "ssl/portcullis-default.key"),
+        // Files that Kong has beside these, and nobody here writes or reads.
+        ("ssl_cert_csr_default", "ssl/portcullis-default.csr"),
+        ("ssl_cert_default_ecdsa", "ssl/portcullis-default-ecdsa.crt"),
+        ("ssl_cert_key_default_ecdsa", "ssl/portcullis-default-ecdsa.key"),
+        ("admin_ssl_cert_default_ecdsa", "ssl/admin-portcullis-default-ecdsa.crt"),
+        ("admin_ssl_cert_key_default_ecdsa", "ssl/admin-portcullis-default-ecdsa.key"),
+        ("status_ssl_cert_default_ecdsa", "ssl/status-portcullis-default-ecdsa.crt"),
+        ("status_ssl_cert_key_default_ecdsa", "ssl/status-portcullis-default-ecdsa.key"),
+        ("kong_process_secrets", ".kong_process_secrets"),
     ] {
         shown.insert(key.to_owned(), prefix.join(path).to_string_lossy().into());
     }

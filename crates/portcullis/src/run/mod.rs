@@ -4,16 +4,18 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
-//! - [`probes`]: how health checks speak TLS
+//! - [`extensions`]: what plugins add to the Admin API
+//! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
 
 pub mod catalog;
 pub mod declarative;
+mod extensions;
 mod node;
-mod probes;
 mod publisher;
+mod rows;
 mod servers;
 mod workers;
 
@@ -22,8 +24,8 @@ use std::time::Duration;
 
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
-use portcullis_plugin::{Entry, Env, State};
-use portcullis_proxy::balancer::Registry;
+use portcullis_plugin::{Entry, Env, Rows, State};
+use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
@@ -33,7 +35,7 @@ use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
 use portcullis_store::embedded::{self, Embedded};
-use portcullis_wire::tls::{self, CertifiedKey, ServerTls, UpstreamConfigs};
+use portcullis_wire::tls::{self, Asked, CertifiedKey, ServerTls, Shown, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -87,7 +89,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let catalog = Arc::new(catalog::of(entries, settings.flavor));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
     let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
-    let env = Env { state: Arc::new(State::default()), node: node.clone(), runtime: Handle::current() };
+    let shared = !matches!(settings.database, Database::Embedded | Database::Off);
+    let (rows, calls) = Rows::channel(shared);
+    let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
     node.expose(entries, env.clone());
 
     let (gateway, builder, tls) = generation(&settings, entries, &env)?;
@@ -109,6 +113,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     serve_apis(&mut tasks, &settings, &house)?;
     tasks.spawn(house.node.clone().watch_store());
     tasks.spawn(house.publisher.clone().follow());
+    tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
     let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
@@ -179,9 +184,14 @@ pub(crate) fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Store
 fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
-    let registry = Registry::start(dns.clone(), Handle::current(), seed, Some(probes::tls(settings)));
+    let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
+    let probing = |verify| configs.make(Asked { verify: Some(verify), roots: &settings.trusted, ..Asked::default() }).config.clone();
+    let probes = ProbeTls { verifying: probing(true), trusting: probing(false) };
+    let registry = Registry::start(dns.clone(), Handle::current(), seed, Some(probes));
     let fallback = certificate(settings, settings.proxy_certificate.as_ref(), "portcullis-default")?;
-    let certificates = Certificates::new(Some(fallback), Arc::new(UpstreamConfigs::new()));
+    let second = settings.proxy_certificate_alternative.as_ref().map(|pair| tls::certified_key(&pair.certificate, &pair.key)).transpose();
+    let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
+    let certificates = Certificates::new(Some(fallback), Arc::new(configs));
     let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
@@ -211,7 +221,7 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
             origins: settings.admin_origins.clone(),
             body_limit: settings.admin_body_limit,
         },
-        extensions: Vec::new(),
+        extensions: extensions::of(house.entries, &house.env),
     };
     let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
         if !ssl {
@@ -233,8 +243,8 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
 struct One(Arc<CertifiedKey>);
 
 impl tls::Certificates for One {
-    fn find(&self, _sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+    fn find(&self, _sni: Option<&str>) -> Option<Shown> {
+        Some(self.0.clone().into())
     }
 }
 

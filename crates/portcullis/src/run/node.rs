@@ -117,6 +117,18 @@ fn configuration_of(settings: &Settings) -> serde_json::Map<String, Value> {
     settings.shown()
 }
 
+/// A size as nginx writes it: `512k`, `128m`, `1g`, or bytes.
+fn bytes_of(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (digits, shift) = match text.bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 10),
+        b'm' | b'M' => (&text[..text.len() - 1], 20),
+        b'g' | b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
+}
+
 impl portcullis_plugin::Node for Node {
     fn id(&self) -> Uuid {
         self.id
@@ -136,6 +148,24 @@ impl portcullis_plugin::Node for Node {
 
     fn datastore_reachable(&self) -> bool {
         self.reachable.load(Ordering::Relaxed)
+    }
+
+    fn trusted_certificates(&self) -> Arc<str> {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let files = configuration.get("lua_ssl_trusted_certificate").and_then(Value::as_array);
+        let mut text = String::new();
+        for file in files.into_iter().flatten().filter_map(Value::as_str) {
+            match std::fs::read_to_string(file) {
+                Ok(pem) => text.push_str(&pem),
+                Err(error) => tracing::warn!(file, %error, "trusted certificates cannot be read"),
+            }
+        }
+        text.into()
+    }
+
+    fn cache_bytes(&self) -> usize {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
+        configuration.get("mem_cache_size").and_then(Value::as_str).and_then(bytes_of).unwrap_or(128 << 20)
     }
 
     fn target_health(&self) -> Vec<TargetHealth> {

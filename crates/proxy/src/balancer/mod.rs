@@ -39,7 +39,7 @@ pub use health::{AddressHealth, TargetHealth, UpstreamHealth, Weights};
 pub use key::{HashInput, HashKey};
 use peer::PeerKey;
 pub use peer::{Outcome, Peer, PeerId};
-pub use probe::{LazyProbeTls, ProbeTls};
+pub use probe::ProbeTls;
 pub use registry::{Registry, Upstreams};
 use ring::{Place, Ring};
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portcullis_entities::upstreams::{ActiveChecks, CheckType, Upstream};
@@ -21,15 +21,13 @@ use super::{Balancer, Live};
 const LONGEST_STATUS_LINE: usize = 1024;
 
 /// How probes speak TLS.
+#[derive(Clone)]
 pub struct ProbeTls {
     /// Checks the peer's certificate.
     pub verifying: Arc<ClientConfig>,
     /// Takes any certificate.
     pub trusting: Arc<ClientConfig>,
 }
-
-/// Made when the first probe needs it: reading a system's certificates is not for every start.
-pub type LazyProbeTls = LazyLock<ProbeTls, Box<dyn FnOnce() -> ProbeTls + Send>>;
 
 /// Starts the probes of a balancer that are due, as many at a time as its upstream allows.
 pub(super) fn start_due(registry: &Arc<Registry>, balancer: &Arc<Balancer>) {
@@ -49,7 +47,7 @@ pub(super) fn start_due(registry: &Arc<Registry>, balancer: &Arc<Balancer>) {
         balancer.probes.fetch_add(1, Relaxed);
         let (live, peer, balancer, tls) = (live.clone(), place.peer.clone(), balancer.clone(), registry.tls.clone());
         tokio::spawn(async move {
-            let outcome = probe(&live.config.upstream, &peer, tls.as_deref()).await;
+            let outcome = probe(&live.config.upstream, &peer, tls.as_ref()).await;
             balancer.probes.fetch_sub(1, Relaxed);
             take(&balancer, &live, &peer, outcome);
         });
@@ -63,7 +61,7 @@ fn take(balancer: &Balancer, live: &Live, peer: &Peer, outcome: Outcome) {
     }
 }
 
-async fn probe(upstream: &Upstream, peer: &Peer, tls: Option<&LazyProbeTls>) -> Outcome {
+async fn probe(upstream: &Upstream, peer: &Peer, tls: Option<&ProbeTls>) -> Outcome {
     let active = &upstream.healthchecks.active;
     let limit = Duration::try_from_secs_f64(active.timeout.unwrap_or(1.0)).unwrap_or(Duration::from_secs(1));
     match tokio::time::timeout(limit, ask(upstream, active, peer, tls)).await {
@@ -77,7 +75,7 @@ async fn probe(upstream: &Upstream, peer: &Peer, tls: Option<&LazyProbeTls>) -> 
 }
 
 /// The status of the peer's answer. A probe that only has to connect counts as 200.
-async fn ask(upstream: &Upstream, active: &ActiveChecks, peer: &Peer, tls: Option<&LazyProbeTls>) -> io::Result<u16> {
+async fn ask(upstream: &Upstream, active: &ActiveChecks, peer: &Peer, tls: Option<&ProbeTls>) -> io::Result<u16> {
     let stream = TcpStream::connect(peer.address()).await?;
     let secure = match active.r#type.unwrap_or_default() {
         CheckType::Http => false,

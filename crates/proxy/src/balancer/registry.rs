@@ -9,7 +9,7 @@ use portcullis_entities::{Target, Upstream};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::probe::{self, LazyProbeTls};
+use super::probe::{self, ProbeTls};
 use super::{Balancer, PeerId};
 use crate::dns::{Dns, literal};
 
@@ -30,19 +30,19 @@ pub struct Registry {
     runtime: Handle,
     seed: AtomicU64,
     pub(super) begun: Instant,
-    pub(super) tls: Option<Arc<LazyProbeTls>>,
+    pub(super) tls: Option<ProbeTls>,
 }
 
 impl Registry {
     /// Starts the task that follows DNS and probes peers on `runtime`; it ends with the registry. `seed` shuffles the wheels.
-    pub fn start(dns: Arc<Dns>, runtime: Handle, seed: u64, tls: Option<LazyProbeTls>) -> Arc<Self> {
+    pub fn start(dns: Arc<Dns>, runtime: Handle, seed: u64, tls: Option<ProbeTls>) -> Arc<Self> {
         let registry = Arc::new(Self {
             balancers: Mutex::default(),
             dns,
             runtime: runtime.clone(),
             seed: AtomicU64::new(seed),
             begun: Instant::now(),
-            tls: tls.map(Arc::new),
+            tls,
         });
         runtime.spawn(keep_up(Arc::downgrade(&registry)));
         registry

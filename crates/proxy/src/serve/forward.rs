@@ -57,13 +57,14 @@ impl Worker {
         let balanced = Instant::now();
         trace.balanced = Some(balanced);
         let entity = &service.entity;
+        let patience = request.upstream.patience.as_deref().copied().unwrap_or_default();
         let timeouts = Timeouts {
-            connect: milliseconds(entity.connect_timeout),
-            write: milliseconds(entity.write_timeout),
-            read: milliseconds(entity.read_timeout),
+            connect: milliseconds(patience.connect_timeout_ms.or(entity.connect_timeout)),
+            write: milliseconds(patience.write_timeout_ms.or(entity.write_timeout)),
+            read: milliseconds(patience.read_timeout_ms.or(entity.read_timeout)),
         };
         let idempotent = request.head.method.may_be_retried(request.head.method_text());
-        let attempts = usize::from(entity.retries.unwrap_or(5)) + 1;
+        let attempts = usize::from(patience.retries.or(entity.retries).unwrap_or(5)) + 1;
         let mut tried: SmallVec<[PeerId; 4]> = SmallVec::new();
         let mut head = self.take_buffer();
         let upstream_https = request.upstream.https;
@@ -88,8 +89,13 @@ impl Worker {
                 Body::Stream => RequestBody::Stream,
             };
             let mut moments = Moments::default();
-            let sent =
-                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
+            let sent = if service.grpc {
+                let pools = &self.pools;
+                Box::pin(pools.send_http2(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments))
+                    .await
+            } else {
+                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await
+            };
             match sent {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
@@ -136,13 +142,12 @@ impl Worker {
     ) -> Result<ResponseHead, End> {
         self.add_proxied_headers(&mut response.headers, request, trace);
         let switching = response.status == 101;
-        let buffered =
-            !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| bound.entry.phases.has(Phases::RESPONSE)));
+        let buffered = !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| bound.phases.has(Phases::RESPONSE)));
         let mut body = Vec::new();
         if buffered {
             let limit = self.gateway.settings.max_buffered_response;
             up.read_body(&mut body, limit).await.map_err(|failure| status_of(&failure).map_or_else(|end| end, End::Low))?;
-            for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::RESPONSE)) {
+            for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::RESPONSE)) {
                 let Ok(handler) = &bound.handler else { continue };
                 if let Err(cause) = handler.response(request, Response { head: &mut response, body: &mut body }) {
                     error!(plugin = bound.entry.name, %cause, "plugin failed");
@@ -151,6 +156,7 @@ impl Worker {
             }
         }
         self.header_filter(&mut response, request, resolved, Source::Service);
+        self.add_final_headers(&mut response.headers, request, trace);
         let relayed = if switching {
             down.tunnel(&mut response, up).await.map(|_| ())
         } else if buffered {
@@ -161,7 +167,7 @@ impl Worker {
                 Ok(()) => Ok(response),
                 Err(_) => Err(End::Gone),
             };
-        } else if resolved.iter().any(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+        } else if resolved.iter().any(|bound| bound.phases.has(Phases::BODY_FILTER)) {
             let mut filter = Filters { request, resolved };
             down.relay(&mut response, up, Some(&mut filter)).await.map(|_| ())
         } else {
@@ -322,7 +328,7 @@ struct Filters<'a, 'p> {
 
 impl BodyFilter for Filters<'_, '_> {
     fn filter(&mut self, chunk: &mut Vec<u8>, last: bool) {
-        for bound in self.resolved.iter().filter(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+        for bound in self.resolved.iter().filter(|bound| bound.phases.has(Phases::BODY_FILTER)) {
             let Ok(handler) = &bound.handler else { continue };
             if let Err(cause) = handler.body_filter(self.request, chunk, last) {
                 error!(plugin = bound.entry.name, %cause, "body filter failed");

@@ -7,6 +7,7 @@
 //! - [`client`]: who is calling, and which proxies in front of us are believed
 //! - [`enforce`]: protocol rules of a route (426, redirects, gRPC)
 //! - [`forward`]: picking a target, trying it, trying another
+//! - [`grpc`]: what gRPC clients get instead
 //! - [`upstream_head`]: the request head as it goes on
 //! - [`respond`]: answers of the gateway's own and the headers every response gains
 //! - [`errors`]: bodies of errors
@@ -15,6 +16,7 @@ pub mod client;
 mod enforce;
 pub mod errors;
 mod forward;
+mod grpc;
 mod respond;
 pub mod upstream_head;
 
@@ -91,7 +93,7 @@ impl Service for Worker {
             Ok(response) => (response, Source::Service),
             Err(end) => self.conclude(end, &mut request, down, &mut trace, &resolved).await,
         };
-        if resolved.iter().any(|bound| bound.entry.phases.has(Phases::LOG)) {
+        if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
             self.log(&request, &response, source, &trace, down, &resolved);
         }
         *head = mem::take(&mut request.head);
@@ -142,13 +144,16 @@ impl Worker {
     ) -> Result<ResponseHead, End> {
         let snapshot = &*current.snapshot;
         let global = snapshot.plugins.global();
-        if global.has(Phases::REWRITE) {
-            rewrite(global, request).await?;
-        }
         // On the stack in nearly all cases: the head is about to change hands with plugins.
         let target: SmallVec<[u8; 512]> = request.head.target().into();
         let (raw_path, query) = path::split_target(&target);
         request.upstream.query = query.map(<[u8]>::to_vec);
+        if global.has(Phases::REWRITE)
+            && let Err(end) = rewrite(global, request).await
+        {
+            collect(global, request, 0, resolved);
+            return Err(end);
+        }
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
         let Some(matched) = find(snapshot, request, &path, query) else {
             // No plan applies; global instances still see the answer.
@@ -184,7 +189,7 @@ impl Worker {
         for (at, slot) in plan.slots.iter().enumerate() {
             let Some(bound) = slot.resolve(request.consumer.as_ref().map(|consumer| consumer.id)) else { continue };
             resolved.push(bound);
-            if !bound.entry.phases.has(Phases::ACCESS) {
+            if !bound.phases.has(Phases::ACCESS) {
                 if let Err(cause) = &bound.handler {
                     return Err(self.plugin_failed(bound, cause, plan, at, request, resolved));
                 }
@@ -257,7 +262,7 @@ impl Worker {
             request_bytes: down.bytes_received(),
             response_bytes: down.bytes_sent(),
         };
-        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::LOG)) {
+        for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::LOG)) {
             if let Ok(handler) = &bound.handler {
                 handler.log(&exchange);
             }
@@ -303,7 +308,10 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
     request.captures = routed.captures.map(|captures| Box::new(captures_of(captures)));
     let upstream = &mut request.upstream;
     let service_path = service.and_then(|row| row.entity.path.as_deref());
-    if route.glues_paths {
+    if service.is_some_and(|row| row.grpc) {
+        // gRPC methods are called by the path as it came, whatever the route would cut off.
+        upstream.path.extend_from_slice(path::split_target(request.head.target()).0);
+    } else if route.glues_paths {
         path::glue(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
     } else {
         path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
@@ -316,7 +324,7 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
 }
 
 async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
-    for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.entry.phases.has(Phases::REWRITE)) {
+    for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.phases.has(Phases::REWRITE)) {
         let Ok(handler) = &bound.handler else { continue };
         match finish(handler.rewrite(request)).await {
             Ok(None) => {}

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
+use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source};
 use portcullis_wire::headers::{Known, Name};
 use portcullis_wire::{BodyError, Downstream, Headers};
 use smallvec::SmallVec;
@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::errors::{self, Format};
 use super::upstream_head::Decimal;
-use super::{End, Resolved, Trace};
+use super::{End, Resolved, Trace, grpc};
 use crate::gateway::Worker;
 
 const CONTENT_TYPE: Name = Name::new("Content-Type");
@@ -59,6 +59,7 @@ impl Worker {
             down.close_after();
         }
         self.header_filter(&mut head, request, resolved, source);
+        self.add_final_headers(&mut head.headers, request, trace);
         filter_body(&mut body, request, resolved);
         // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
         let _ = down.respond(&mut head, &body).await;
@@ -93,6 +94,19 @@ impl Worker {
     fn answer(&self, answer: Answer, request: &Request) -> (ResponseHead, Vec<u8>) {
         let status = answer.status;
         let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
+        if grpc::is_call(request) && !says_grpc(&answer) {
+            for (name, value) in &answer.headers {
+                head.headers.set(name, value);
+            }
+            let message = match &answer.body {
+                Body::Negotiated(message) => Some(String::from(&**message)),
+                Body::Json(value) => value.get("message").and_then(|message| message.as_str()).map(str::to_owned),
+                Body::Bytes { bytes, .. } => Some(String::from_utf8_lossy(bytes).into_owned()),
+                Body::Default | Body::Empty => None,
+            };
+            grpc::into_call_answer(status, &mut head.headers, message.as_deref());
+            return (head, Vec::new());
+        }
         let given = answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let mut content_type = |text: &str| {
             if !given {
@@ -122,8 +136,13 @@ impl Worker {
             Body::Default => self.default_body(status, request, &mut content_type),
             Body::Empty => Vec::new(),
         };
-        for (name, value) in &answer.headers {
-            head.headers.set(name, value);
+        for (at, (name, value)) in answer.headers.iter().enumerate() {
+            // The first line of a name replaces what others had set; its later ones stand beside it.
+            if answer.headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                head.headers.append(name, value);
+            } else {
+                head.headers.set(name, value);
+            }
         }
         (head, body)
     }
@@ -163,6 +182,10 @@ impl Worker {
         let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
         let format = errors::negotiate_low(&request.head.headers, settings.error_default_type);
         let message = errors::low_message(status);
+        if grpc::is_call(request) {
+            grpc::into_call_answer(status, &mut head.headers, Some(&message));
+            return (head, Vec::new());
+        }
         if format == Format::Grpc {
             head.headers.set("Content-Type", b"application/json; charset=utf-8");
             let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
@@ -172,47 +195,24 @@ impl Worker {
         (head, errors::body(&settings.error_templates, format, &message, request.id.as_str()))
     }
 
-    /// `Server`, latencies and request id of an answer that no upstream gave. A failed upstream counts as proxied.
+    /// What header filters may see and change of an answer that no upstream gave. A failed upstream counts as proxied.
     fn add_own_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
-        let settings = &self.gateway.settings;
-        let tokens = &settings.headers;
+        let tokens = &self.gateway.settings.headers;
         if headers.known(Known::Date).is_none() {
             self.append_date(headers, request.started_at_ms);
         }
         if tokens.server && headers.known(Known::Server).is_none() {
-            headers.append("Server", settings.product.as_bytes());
+            headers.append("Server", self.gateway.settings.product.as_bytes());
         }
-        match trace.balanced.filter(|_| trace.proxied) {
-            Some(balanced) => {
-                if tokens.upstream_latency {
-                    append_ms(headers, UPSTREAM_LATENCY, balanced, Instant::now());
-                }
-                if tokens.proxy_latency {
-                    append_ms(headers, PROXY_LATENCY, request.started, balanced);
-                }
-                if tokens.via {
-                    self.append_via(headers, request);
-                }
-                if tokens.upstream_status {
-                    headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
-                }
-            }
-            None if tokens.response_latency => append_ms(headers, RESPONSE_LATENCY, request.started, Instant::now()),
-            None => {}
-        }
-        if tokens.request_id {
-            headers.append("X-Kong-Request-Id", request.id.as_bytes());
+        if trace.proxied && tokens.upstream_status {
+            headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
     }
 
-    /// The headers a proxied response gains.
+    /// What header filters may see and change of a proxied response.
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        if let Some(with_charset) = text_without_charset(headers) {
-            headers.remove_known(Known::ContentType);
-            headers.append_clean(CONTENT_TYPE, &with_charset);
-        }
         // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
         if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
             for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
@@ -235,25 +235,49 @@ impl Worker {
         if tokens.server && headers.known(Known::Server).is_none() {
             headers.append("Server", settings.product.as_bytes());
         }
-        if let (Some(balanced), Some(answered)) = (trace.balanced, trace.answered) {
-            if tokens.upstream_latency {
-                append_ms(headers, UPSTREAM_LATENCY, balanced, answered);
-            }
-            if tokens.proxy_latency {
-                append_ms(headers, PROXY_LATENCY, request.started, balanced);
-            }
-        }
-        if tokens.via {
-            self.append_via(headers, request);
-        }
         if tokens.upstream_status {
             headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
         }
-        if tokens.request_id {
-            headers.append_clean(REQUEST_ID, request.id.as_bytes());
-        }
         if settings.allow_debug_header && request.head.headers.contains("kong-debug") {
             debug_headers(headers, request);
+        }
+    }
+
+    /// Latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none can take them away.
+    pub(super) fn add_final_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
+        let tokens = &self.gateway.settings.headers;
+        let replays = request.context.get::<CountsAsProxied>().is_some();
+        if trace.answered.is_some() || replays {
+            add_charset(headers);
+        }
+        match trace.balanced.filter(|_| trace.proxied) {
+            Some(balanced) => {
+                if tokens.upstream_latency {
+                    append_ms(headers, UPSTREAM_LATENCY, balanced, trace.answered.unwrap_or_else(Instant::now));
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, balanced);
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+            }
+            None if replays => {
+                if tokens.upstream_latency {
+                    headers.append("X-Kong-Upstream-Latency", b"0");
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, Instant::now());
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+            }
+            None if tokens.response_latency => append_ms(headers, RESPONSE_LATENCY, request.started, Instant::now()),
+            None => {}
+        }
+        if tokens.request_id {
+            headers.append_clean(REQUEST_ID, request.id.as_bytes());
         }
     }
 
@@ -276,11 +300,11 @@ impl Worker {
 
     /// Runs the plugins' header filters. One that fails is logged; the response goes on, as in Kong.
     pub(super) fn header_filter(&self, head: &mut ResponseHead, request: &mut Request, resolved: &Resolved<'_>, source: Source) {
-        if !resolved.iter().any(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+        if !resolved.iter().any(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             return;
         }
         let mut context = std::mem::take(&mut request.context);
-        for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::HEADER_FILTER)) {
+        for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             let Ok(handler) = &bound.handler else { continue };
             let filtered = handler.header_filter(&mut Head { request, context: &mut context, response: head, source });
             if let Err(cause) = filtered {
@@ -293,12 +317,19 @@ impl Worker {
 
 /// Runs the body filters over a body that is already whole.
 pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &Resolved<'_>) {
-    for bound in resolved.iter().filter(|bound| bound.entry.phases.has(Phases::BODY_FILTER)) {
+    for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::BODY_FILTER)) {
         let Ok(handler) = &bound.handler else { continue };
         if let Err(cause) = handler.body_filter(request, body, true) {
             error!(plugin = bound.entry.name, %cause, "body filter failed");
         }
     }
+}
+
+/// Whether an answer is in the form of gRPC already.
+fn says_grpc(answer: &Answer) -> bool {
+    let is_grpc = |of: &[u8]| of.starts_with(b"application/grpc");
+    let named = answer.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("content-type") && is_grpc(value));
+    named || matches!(&answer.body, Body::Bytes { content_type: Some(of), .. } if is_grpc(of.as_bytes()))
 }
 
 /// Adds a cookie beside the upstream's; one of the same name is replaced.
@@ -316,6 +347,14 @@ fn is_kongs(name: &[u8]) -> bool {
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
     let mut text = Decimal::default();
     headers.append_clean(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
+}
+
+/// nginx names the charset after every plugin's header filter.
+fn add_charset(headers: &mut Headers) {
+    if let Some(with_charset) = text_without_charset(headers) {
+        headers.remove_known(Known::ContentType);
+        headers.append_clean(CONTENT_TYPE, &with_charset);
+    }
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::connect::Connections;
 use super::events::{self, CHANNEL, Heard, KEPT_SECONDS, NOTIFIED};
 use super::fault::explain;
-use super::read::{Reader, within};
+use super::read::{Through, within};
 use super::{Shared, Sql};
 use crate::transact::Fault;
 use crate::{Change, Record};
@@ -27,8 +27,10 @@ use crate::{Change, Record};
 const OVERLAP: Duration = Duration::from_secs(60);
 /// How long the ids of events are remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
-/// How often the server is asked whether it is there, and how long it may take to say so.
+/// How often the server is asked whether it is there.
 const PING: Duration = Duration::from_secs(1);
+/// How long it may take to say so: longer than a busy machine does.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Notifications that may wait.
 const RINGS: usize = 1024;
@@ -81,8 +83,10 @@ impl Listener {
         };
         let timed_out = || Err("postgres: no connection within pg_timeout".to_owned());
         let session = tokio::time::timeout(server.timeout, connecting).await.unwrap_or_else(|_| timed_out())?;
-        self.catch_up(&session.client).await.map_err(cause)?;
+        // Before anything is told: who hears of it may want to read.
         self.shared.reachable.store(true, Ordering::Release);
+        let caught_up = self.catch_up(&session.client).await.map_err(cause);
+        caught_up.inspect_err(|_| self.shared.reachable.store(false, Ordering::Release))?;
         Ok(session)
     }
 
@@ -127,7 +131,7 @@ impl Listener {
                     if ids.len() < RINGS { self.rung(&session.client, ids).await } else { self.catch_up(&session.client).await }
                 }
                 _ = poll.tick() => self.catch_up(&session.client).await,
-                _ = ping.tick() => within(PING, session.client.batch_execute("SELECT 1")).await,
+                _ = ping.tick() => within(PATIENCE, session.client.batch_execute("SELECT 1")).await,
             };
             if let Err(fault) = done {
                 return cause(fault);
@@ -215,6 +219,7 @@ impl Listener {
         if reload {
             self.shared.tell(Vec::new(), true);
         } else if !heard.is_empty() {
+            let _telling = self.shared.telling.lock().await;
             let changes = self.read(heard).await?;
             self.shared.tell(changes, false);
         }
@@ -227,8 +232,7 @@ impl Listener {
     /// The changed rows as they are now, in the order they changed.
     async fn read(&self, heard: Vec<Heard>) -> Result<Vec<Change>, Fault> {
         let shared = &self.shared;
-        let reader =
-            Reader { connections: &self.connections, layout: &shared.layout, statements: &shared.statements, now: (shared.clock)() };
+        let reader = super::reader(shared, Through::Pool(&self.connections));
         let mut wanted: HashMap<usize, Vec<Uuid>> = HashMap::new();
         for change in heard.iter().filter(|change| !change.gone) {
             if let Some(place) = shared.layout.place(&change.entity) {

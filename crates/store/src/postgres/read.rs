@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
@@ -15,8 +16,16 @@ use crate::layout::{Layout, tags_of};
 use crate::transact::{Fault, Stored, show};
 use crate::{Filter, Key, Page, Record, Tagged, Tags};
 
+/// What a reader asks through.
+#[derive(Clone, Copy)]
+pub(super) enum Through<'a> {
+    Pool(&'a Connections),
+    /// Sees what the transaction did.
+    Transaction(&'a Transaction<'a>, Duration),
+}
+
 pub(super) struct Reader<'a> {
-    pub connections: &'a Connections,
+    pub through: Through<'a>,
     pub layout: &'a Layout,
     pub statements: &'a [Statements],
     /// Milliseconds since 1970.
@@ -33,8 +42,18 @@ pub(super) async fn within<T>(timeout: Duration, asked: impl Future<Output = Res
 
 impl Reader<'_> {
     async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
-        let connection = self.connections.get().await.map_err(Fault::Broken)?;
-        within(self.connections.server.timeout, async {
+        let connections = match self.through {
+            Through::Pool(connections) => connections,
+            Through::Transaction(transaction, timeout) => {
+                let asked = async {
+                    let statement = transaction.prepare_cached(sql).await?;
+                    transaction.query(&statement, values).await
+                };
+                return within(timeout, asked).await;
+            }
+        };
+        let connection = connections.get().await.map_err(Fault::Broken)?;
+        within(connections.server.timeout, async {
             let statement = connection.client.prepare_cached(sql).await?;
             connection.client.query(&statement, values).await
         })

@@ -62,6 +62,12 @@ impl Rows for Tables<'_> {
         rows.first().map(|row| Ok(statements.stored(row)?.1)).transpose()
     }
 
+    fn hold(&mut self, table: usize, id: Uuid) -> Result<Option<Stored>, Fault> {
+        let statements = &self.statements[table];
+        let rows = self.query(&statements.hold, &[&id])?;
+        rows.first().map(|row| Ok(statements.stored(row)?.1)).transpose()
+    }
+
     fn expiry(&mut self, table: usize, id: Uuid) -> Result<Option<Option<u64>>, Fault> {
         let rows = self.query(&self.statements[table].expiry, &[&id])?;
         rows.first().map(|row| Ok(milliseconds(row.try_get(0)?))).transpose()
@@ -92,7 +98,12 @@ impl Rows for Tables<'_> {
             Misfit::Other(cause) => Fault::Broken(cause),
         })?;
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        self.execute(if old.is_some() { &statements.update } else { &statements.insert }, &values)?;
+        let written = self.execute(if old.is_some() { &statements.update } else { &statements.insert }, &values)?;
+        if written == 0 {
+            // Somebody else removed the row since it was read.
+            self.conflict.set(true);
+            return Err(Fault::Broken(format!("a row of {} went away while it was written", statements.table)));
+        }
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Statements {
     pub ttl: bool,
     pub tagged: bool,
     pub find: String,
+    /// As `find`, and locks the row.
+    pub hold: String,
     pub expiry: String,
     pub holders: Vec<String>,
     pub children: Vec<String>,
@@ -103,6 +105,7 @@ impl Statements {
         };
         Ok(Self {
             find: format!("SELECT {shown} FROM {sql} WHERE id = $1"),
+            hold: format!("SELECT {shown} FROM {sql} WHERE id = $1 FOR UPDATE"),
             expiry: format!("SELECT {} FROM {sql} WHERE id = $1", if ttl { "ttl" } else { "NULL::timestamptz" }),
             holders: table.uniques.iter().map(|unique| format!("SELECT {shown} FROM {sql} WHERE {} LIMIT 1", holder(unique))).collect(),
             children: table

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::connect::Connections;
 use super::events::{self, Event};
 use super::fault::{explain, is_conflict, timed_out};
+use super::rehearsal::{self, Trial};
 use super::rows::Tables;
 use super::{Shared, Sql};
 use crate::transact::{self, Outcome};
@@ -20,6 +21,8 @@ type Answer = oneshot::Sender<Result<Arc<Applied>, StoreError>>;
 
 pub(super) enum Job {
     Apply(ChangeSet, Answer),
+    /// Changes to try until the sender goes; told once it has begun.
+    Rehearse(mpsc::Receiver<Trial>, oneshot::Sender<Result<(), StoreError>>),
     Sweep(oneshot::Sender<Result<usize, StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -56,6 +59,11 @@ impl Writer {
                 Ok(None) => return,
                 Ok(Some(Job::Apply(changes, answer))) => {
                     let _ = answer.send(self.apply(&changes));
+                }
+                Ok(Some(Job::Rehearse(trials, started))) => {
+                    if let Err(cause) = rehearsal::run(&self, trials, started) {
+                        tracing::debug!(%cause, "a rehearsal ended early");
+                    }
                 }
                 Ok(Some(Job::Sweep(answer))) => {
                     let _ = answer.send(self.sweep());
@@ -123,6 +131,7 @@ impl Writer {
         let event = Event::of(shared, &changes, reload);
         // Before the commit: its notification may be here sooner than the answer to it.
         shared.mine.insert(event.id);
+        let _telling = self.runtime.block_on(shared.telling.lock());
         let finished = self.runtime.block_on(async {
             tokio::time::timeout(timeout, async {
                 if !event.is_empty() {

@@ -4,6 +4,7 @@ use http::header;
 use http::request::Parts;
 
 use crate::head::{Framing, Method, RequestHead, Version};
+use crate::headers::Known;
 use crate::parse::{content_length, target};
 use crate::serve::Refusal;
 
@@ -37,7 +38,7 @@ pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head:
             head.headers.append("host", authority.as_bytes());
         }
     }
-    let mut length = None;
+    let (mut length, mut unique) = (None, 0u64);
     for (name, value) in &parts.headers {
         if name.as_str().len() + value.len() + 4 > LINE_LIMIT {
             return Err(crate::parse::limits::HEADER_TOO_LARGE);
@@ -50,6 +51,13 @@ pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head:
             if length.replace(parsed).is_some() {
                 return Err(Refusal::bad("more than one Content-Length header"));
             }
+        }
+        let known = Known::of(name.as_str().as_bytes());
+        if known.is_unique() {
+            if unique & (1 << known as u8) != 0 {
+                return Err(crate::parse::request::REPEATED);
+            }
+            unique |= 1u64 << known as u8;
         }
         // Dropped, as in HTTP/1.1.
         let valid = crate::parse::lines::is_valid_name(name.as_str().as_bytes());
@@ -73,7 +81,7 @@ pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head:
         return Err(Refusal::bad("malformed request target"));
     }
     target::check_path(path.as_bytes()).map_err(Refusal::bad)?;
-    if head.headers.known(crate::headers::Known::Host).is_none() {
+    if head.headers.known(Known::Host).is_none() {
         return Err(Refusal::bad("no :authority and no Host header"));
     }
     if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
@@ -126,6 +134,8 @@ mod tests {
         assert_eq!(read(get("https://a.test/x").method("TRACE"), false).unwrap_err().status, 405);
         assert_eq!(read(get("https://a.test/x").method("get"), false).unwrap_err().status, 400);
         assert_eq!(read(get("https://a.test/x").header("content-length", "x"), true).unwrap_err().status, 400);
+        let twice = get("https://a.test/x").header("authorization", "a").header("authorization", "b");
+        assert_eq!(read(twice, false).unwrap_err().status, 400);
         assert_eq!(read(get("/x"), false).unwrap_err().status, 400);
         assert_eq!(read(get("https://a.test/x").header("x", "a".repeat(9000)), false).unwrap_err().status, 494);
     }

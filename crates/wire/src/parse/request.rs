@@ -87,6 +87,8 @@ fn put_slash(head: &mut RequestHead) {
     head.target = slash.start..rest.end;
 }
 
+pub(crate) const REPEATED: Refusal = Refusal::bad("a header that may be there once was repeated");
+
 /// Judges header lines in order and, at the end, what they say together. The order of the checks is nginx'.
 #[derive(Default)]
 struct Judge {
@@ -97,6 +99,8 @@ struct Judge {
     keep_alive: bool,
     upgrade: bool,
     expects_continue: bool,
+    /// A bit for each unique name that was there.
+    unique: u64,
 }
 
 impl Judge {
@@ -127,6 +131,13 @@ impl Judge {
             Known::Upgrade => self.upgrade = true,
             Known::Expect => {
                 self.expects_continue = version >= Version::Http11 && text[value].eq_ignore_ascii_case(b"100-continue");
+            }
+            _ if known.is_unique() => {
+                let bit = 1 << known as u8;
+                if self.unique & bit != 0 {
+                    return Err(REPEATED);
+                }
+                self.unique |= bit;
             }
             _ => {}
         }

@@ -27,6 +27,8 @@ fn every_form_that_may_mean_two_things_is_refused() {
         (with_lines("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), 400),
         (with_lines("Content-Length: 0\r\nContent-Length: 0\r\n"), 400),
         (with_lines("Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
+        (with_lines("Authorization: a\r\nX: 1\r\nauthorization: b\r\n"), 400),
+        (with_lines("If-None-Match: a\r\nIf-None-Match: a\r\n"), 400),
         (length("abc"), 400),
         (length("-1"), 400),
         (length("+5"), 400),

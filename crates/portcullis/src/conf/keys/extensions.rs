@@ -4,7 +4,7 @@ use super::Kind::{Boolean, List, Number, OneOf, Text};
 use super::{Key, accepted, used};
 
 pub const LUA: &[Key] = &[
-    accepted("lua_ssl_trusted_certificate", List, "system", "CA certificates that outbound connections of plugins trust."),
+    used("lua_ssl_trusted_certificate", List, "system", "CA certificates that active health checks trust."),
     accepted("lua_ssl_verify_depth", Number, "1", "Accepted for compatibility."),
     accepted("lua_ssl_protocols", Text, "TLSv1.2 TLSv1.3", "Accepted for compatibility."),
     accepted("lua_package_path", Text, "./?.lua;./?/init.lua;", "Where Lua plugins are looked for."),
