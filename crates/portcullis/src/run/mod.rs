@@ -4,6 +4,7 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`lua`]: what runs code in configuration
 //! - [`extensions`]: what plugins add to the Admin API
 //! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
@@ -13,6 +14,7 @@
 pub mod catalog;
 pub mod declarative;
 mod extensions;
+pub mod lua;
 mod node;
 mod publisher;
 mod rows;
@@ -88,7 +90,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let entries = catalog::enabled(&settings.plugins)?;
     let catalog = Arc::new(catalog::of(entries, settings.flavor));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
-    let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
+    let node_id = prefix::node_id(&settings);
+    lua::install(&settings, node_id);
+    let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let shared = !matches!(settings.database, Database::Embedded | Database::Off);
     let (rows, calls) = Rows::channel(shared);
     let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
