@@ -10,6 +10,7 @@
 //! - [`router`]: which route answers
 //! - [`access_log`]: a line for every request, on its way off the worker threads
 //! - [`balancer`], [`dns`]: which address is asked
+//! - [`vault`]: secrets that configuration refers to
 //! - [`settings`]: the part of the configuration file that matters here
 
 pub mod access_log;
@@ -21,3 +22,4 @@ pub mod router;
 pub mod serve;
 pub mod settings;
 pub mod snapshot;
+pub mod vault;

@@ -11,6 +11,7 @@ mod ldap_auth;
 mod lifecycle;
 mod limits;
 mod logs;
+mod lua;
 mod oauth2;
 mod plugins_smoke;
 mod postgres_cluster;
