@@ -331,7 +331,8 @@ fn service_row(entity: Service, certificates: &Certificates) -> ServiceRow {
     let address = bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, entity.port));
     let host = if matches!(address, Some(SocketAddr::V6(_))) { format!("[{bare}]") } else { entity.host.clone() };
     let host_header = host_with_port(&host, entity.port, https);
-    let tls = https.then(|| certificates.upstream_tls(&entity));
+    // A plugin may ask for TLS where the service does not.
+    let tls = Some(certificates.upstream_tls(&entity));
     ServiceRow { https, port: entity.port, host: entity.host.as_str().into(), address, tls, host_header, entity: Arc::new(entity) }
 }
 
