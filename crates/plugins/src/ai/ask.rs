@@ -104,11 +104,8 @@ impl Assistant {
         let uri: Uri = uri.parse().map_err(|error| format!("upstream_url: {error}"))?;
         let body = Bytes::from(body.to_string());
         let json_type = "application/json";
-        let mut headers = if model.provider == "bedrock" {
-            endpoint::sign(model, auth, &uri, json_type, &body, now)?
-        } else {
-            http::HeaderMap::new()
-        };
+        let mut headers =
+            if model.provider == "bedrock" { endpoint::sign(model, auth, &uri, json_type, &body, now)? } else { http::HeaderMap::new() };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(json_type));
         let own = auth.and_then(|auth| Some((auth.header_name.clone()?, auth.header_value.clone()?)));
         let named = endpoint::headers(model).into_iter().map(|(name, value)| (name.to_owned(), value)).chain(own);

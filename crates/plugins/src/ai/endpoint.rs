@@ -117,14 +117,7 @@ pub fn headers(model: &Model) -> Vec<(&'static str, String)> {
 }
 
 /// Signs a request to Bedrock. Errors with what is missing.
-pub fn sign(
-    model: &Model,
-    auth: Option<&Auth>,
-    uri: &Uri,
-    content_type: &str,
-    body: &[u8],
-    now: u64,
-) -> Result<HeaderMap, String> {
+pub fn sign(model: &Model, auth: Option<&Auth>, uri: &Uri, content_type: &str, body: &[u8], now: u64) -> Result<HeaderMap, String> {
     let none = Options::default();
     let options = model.options.as_ref().unwrap_or(&none);
     let region = region(options);
@@ -144,4 +137,3 @@ pub fn sign(
     headers.remove(HeaderName::from_static("content-type"));
     Ok(headers)
 }
-

@@ -8,6 +8,8 @@
 
 pub mod ask;
 pub mod endpoint;
+#[cfg(test)]
+mod format_tests;
 pub mod provider;
 pub mod request;
 pub mod stream;

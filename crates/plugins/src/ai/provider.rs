@@ -223,7 +223,8 @@ fn raw(fields: &Fields, completions: bool) -> Value {
             }
         }
     }
-    let wanted = [("max_tokens", "max_new_tokens"), ("temperature", "temperature"), ("top_p", "top_p"), ("top_k", "top_k"), ("stream", "stream")];
+    let wanted =
+        [("max_tokens", "max_new_tokens"), ("temperature", "temperature"), ("top_p", "top_p"), ("top_k", "top_k"), ("stream", "stream")];
     json!({ "inputs": inputs, "parameters": picked(fields, &wanted) })
 }
 
@@ -239,7 +240,13 @@ fn gemini(fields: &Fields) -> Result<Value, String> {
         }
     }
     out.insert("contents".to_owned(), contents.into());
-    let wanted = [("max_tokens", "maxOutputTokens"), ("temperature", "temperature"), ("top_p", "topP"), ("top_k", "topK"), ("stop", "stopSequences")];
+    let wanted = [
+        ("max_tokens", "maxOutputTokens"),
+        ("temperature", "temperature"),
+        ("top_p", "topP"),
+        ("top_k", "topK"),
+        ("stop", "stopSequences"),
+    ];
     let settings = picked(fields, &wanted);
     if !settings.is_empty() {
         out.insert("generationConfig".to_owned(), settings.into());
@@ -399,9 +406,8 @@ fn from_ollama(given: &Value) -> Result<Value, String> {
 }
 
 fn from_raw(given: Option<&Value>, provider: &str, asked: &str, chat: bool) -> Result<Value, String> {
-    let first = given.and_then(|given| {
-        ["/0/generated_text", "/data/0/generated_text", "/generated_text"].iter().find_map(|path| text(given, path))
-    });
+    let first = given
+        .and_then(|given| ["/0/generated_text", "/data/0/generated_text", "/generated_text"].iter().find_map(|path| text(given, path)));
     let words = first.ok_or_else(|| format!("cannot parse response from {provider} endpoint"))?;
     // The question is often repeated in front.
     let words = words.rsplit_once("[/INST]").map_or(words, |(_, words)| words);

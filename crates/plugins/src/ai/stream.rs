@@ -73,7 +73,8 @@ impl Stream {
     /// Frames of AWS's event stream: two lengths, a checksum, headers, the payload, a checksum; big-endian.
     fn frames(&mut self, out: &mut Vec<u8>) {
         loop {
-            let number = |at: usize| self.rest.get(at..at + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize);
+            let number =
+                |at: usize| self.rest.get(at..at + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize);
             let (Some(total), Some(headers)) = (number(0), number(4)) else { return };
             if total > LONGEST || total < headers + 16 {
                 self.rest.clear();

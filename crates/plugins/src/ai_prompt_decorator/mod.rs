@@ -81,7 +81,8 @@ impl Handler for AiPromptDecorator {
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
         let not_chat = || Step::answer(refusal(400, "this LLM route only supports llm/chat type requests"));
         let Some(mut fields) = request::json_body(request) else { return not_chat() };
-        let Some(Value::Array(spoken)) = fields.get_mut("messages").filter(|messages| messages.as_array().is_some_and(|all| !all.is_empty()))
+        let Some(Value::Array(spoken)) =
+            fields.get_mut("messages").filter(|messages| messages.as_array().is_some_and(|all| !all.is_empty()))
         else {
             return not_chat();
         };

@@ -74,8 +74,8 @@ impl AiPromptTemplate {
     /// The request that a template makes; none where the client wrote its own.
     fn rendered(&self, request: &Request) -> std::result::Result<Option<String>, Box<Answer>> {
         let refused = |message: String| Box::new(refusal(400, message));
-        let fields = request::json_body(request)
-            .ok_or_else(|| refused("this LLM route only supports application/json requests".to_owned()))?;
+        let fields =
+            request::json_body(request).ok_or_else(|| refused("this LLM route only supports application/json requests".to_owned()))?;
         let named = match (fields.get("messages"), fields.get("prompt")) {
             (Some(_), Some(_)) => return Err(refused("cannot run 'messages' and 'prompt' templates at the same time".to_owned())),
             (Some(messages), None) => messages,

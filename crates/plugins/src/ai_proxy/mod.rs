@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::ai;
+use crate::ai::endpoint;
 use crate::ai::provider::{self, Dialect, merge_options};
 use crate::ai::request::{self, PRESERVE, refusal};
 use crate::ai::stream::Stream;
-use crate::ai::endpoint;
 use crate::number;
 
 #[derive(Debug, Deserialize, Fields)]
@@ -405,8 +405,7 @@ fn filled(setting: &str, request: &Request) -> std::result::Result<String, Strin
 
 /// A query with arguments set, in the order of their names as Kong writes them.
 fn with_arguments(query: &[u8], arguments: Vec<(&str, String)>) -> Vec<u8> {
-    let mut all: Vec<(String, String)> =
-        query_pairs(query).filter(|(name, _)| !arguments.iter().any(|(own, _)| own == name)).collect();
+    let mut all: Vec<(String, String)> = query_pairs(query).filter(|(name, _)| !arguments.iter().any(|(own, _)| own == name)).collect();
     all.extend(arguments.into_iter().map(|(name, value)| (name.to_owned(), value)));
     all.sort_by(|a, b| a.0.cmp(&b.0));
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish().into_bytes()

@@ -145,8 +145,14 @@ impl AwsLambda {
             return answered.body.to_vec();
         }
         match serde_json::from_slice::<Value>(&answered.body) {
-            Ok(mut value) if emptied(&mut value) => value.to_string().into_bytes(),
-            _ => answered.body.to_vec(),
+            Ok(mut value) => {
+                if emptied(&mut value) {
+                    value.to_string().into_bytes()
+                } else {
+                    answered.body.to_vec()
+                }
+            }
+            Err(_) => answered.body.to_vec(),
         }
     }
 }

@@ -103,7 +103,8 @@ fn gateway(config: &Config, request: &Request) -> Value {
     let encodes = !bytes.is_empty() && config.base64_encode_body != Some(false);
     let body = if encodes { STANDARD.encode(bytes) } else { text(bytes) };
     let host = request.head.headers.get("host").map(text).unwrap_or_default();
-    let host = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host.as_str(), |(name, _)| name);
+    let host =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host.as_str(), |(name, _)| name);
     let path = text(&request.upstream.path);
     let named = request.captures.as_deref().map(parameters).unwrap_or_default();
     let mut identity = Map::new();

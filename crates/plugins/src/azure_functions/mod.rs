@@ -65,9 +65,10 @@ impl Plugin for AzureFunctions {
             Connections { verify: config.https_verify == Some(true), keepalive: milliseconds(config.keepalive.unwrap_or(60_000.0)) };
         let scheme = if config.https == Some(false) { "http" } else { "https" };
         let prefix = config.routeprefix.as_deref().unwrap_or("api").trim_matches('/');
-        let place = [prefix, config.functionname.as_str()].iter().filter(|part| !part.is_empty()).fold(String::new(), |path, part| {
-            format!("{path}/{part}")
-        });
+        let place = [prefix, config.functionname.as_str()]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .fold(String::new(), |path, part| format!("{path}/{part}"));
         let header = |text: Option<String>| text.map(HeaderValue::try_from).transpose();
         Ok(Self {
             client: env.state.get::<Clients>().with(connections, env),

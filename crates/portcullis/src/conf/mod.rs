@@ -2,7 +2,7 @@
 //!
 //! - [`keys`]: every key with its type, default and meaning: one table
 //! - [`load`]: reading; [`value`]: from text to value; [`vault`]: references to secrets
-//! - [`settings`]: what the rest of the program uses, typed; [`check`]: what must hold between keys
+//! - [`settings`]: what the rest of the program uses, typed; [`tls`]: certificates, versions, ciphers; [`check`]: what must hold between keys
 //! - [`shown`]: as `GET /` answers it; [`reference`]: as the documentation lists it; [`stored`]: as the prefix keeps it
 
 mod check;
@@ -13,6 +13,7 @@ pub mod reference;
 pub mod settings;
 mod shown;
 pub mod stored;
+mod tls;
 mod value;
 pub mod vault;
 

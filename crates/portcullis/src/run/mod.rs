@@ -4,6 +4,7 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`lua`]: what runs code in configuration
 //! - [`extensions`]: what plugins add to the Admin API
 //! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
@@ -13,6 +14,7 @@
 pub mod catalog;
 pub mod declarative;
 mod extensions;
+pub mod lua;
 mod node;
 mod publisher;
 mod rows;
@@ -25,7 +27,7 @@ use std::time::Duration;
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
 use portcullis_plugin::{Entry, Env, Rows, State};
-use portcullis_proxy::balancer::Registry;
+use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
@@ -34,7 +36,7 @@ use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
 use portcullis_store::embedded::{self, Embedded};
-use portcullis_wire::tls::{self, CertifiedKey, ServerTls, UpstreamConfigs};
+use portcullis_wire::tls::{self, Asked, CertifiedKey, ServerTls, Shown, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -87,7 +89,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let entries = catalog::enabled(&settings.plugins)?;
     let catalog = Arc::new(catalog::of(entries));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
-    let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
+    let node_id = prefix::node_id(&settings);
+    lua::install(&settings, node_id);
+    let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let shared = !matches!(settings.database, Database::Embedded | Database::Off);
     let (rows, calls) = Rows::channel(shared);
     let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
@@ -183,9 +187,14 @@ fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> 
 fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
-    let registry = Registry::start(dns.clone(), Handle::current(), seed, None);
+    let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
+    let probing = |verify| configs.make(Asked { verify: Some(verify), roots: &settings.trusted, ..Asked::default() }).config.clone();
+    let probes = ProbeTls { verifying: probing(true), trusting: probing(false) };
+    let registry = Registry::start(dns.clone(), Handle::current(), seed, Some(probes));
     let fallback = certificate(settings, settings.proxy_certificate.as_ref(), "portcullis-default")?;
-    let certificates = Certificates::new(Some(fallback), Arc::new(UpstreamConfigs::new()));
+    let second = settings.proxy_certificate_alternative.as_ref().map(|pair| tls::certified_key(&pair.certificate, &pair.key)).transpose();
+    let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
+    let certificates = Certificates::new(Some(fallback), Arc::new(configs));
     let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
@@ -235,8 +244,8 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
 struct One(Arc<CertifiedKey>);
 
 impl tls::Certificates for One {
-    fn find(&self, _sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+    fn find(&self, _sni: Option<&str>) -> Option<Shown> {
+        Some(self.0.clone().into())
     }
 }
 

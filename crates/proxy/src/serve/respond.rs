@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::errors::{self, Format};
 use super::upstream_head::Decimal;
-use super::{End, Resolved, Trace};
+use super::{End, Resolved, Trace, grpc};
 use crate::gateway::Worker;
 
 const CONTENT_TYPE: Name = Name::new("Content-Type");
@@ -94,6 +94,19 @@ impl Worker {
     fn answer(&self, answer: Answer, request: &Request) -> (ResponseHead, Vec<u8>) {
         let status = answer.status;
         let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
+        if grpc::is_call(request) && !says_grpc(&answer) {
+            for (name, value) in &answer.headers {
+                head.headers.set(name, value);
+            }
+            let message = match &answer.body {
+                Body::Negotiated(message) => Some(String::from(&**message)),
+                Body::Json(value) => value.get("message").and_then(|message| message.as_str()).map(str::to_owned),
+                Body::Bytes { bytes, .. } => Some(String::from_utf8_lossy(bytes).into_owned()),
+                Body::Default | Body::Empty => None,
+            };
+            grpc::into_call_answer(status, &mut head.headers, message.as_deref());
+            return (head, Vec::new());
+        }
         let given = answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let mut content_type = |text: &str| {
             if !given {
@@ -169,6 +182,10 @@ impl Worker {
         let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
         let format = errors::negotiate_low(&request.head.headers, settings.error_default_type);
         let message = errors::low_message(status);
+        if grpc::is_call(request) {
+            grpc::into_call_answer(status, &mut head.headers, Some(&message));
+            return (head, Vec::new());
+        }
         if format == Format::Grpc {
             head.headers.set("Content-Type", b"application/json; charset=utf-8");
             let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
@@ -306,6 +323,13 @@ pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &
             error!(plugin = bound.entry.name, %cause, "body filter failed");
         }
     }
+}
+
+/// Whether an answer is in the form of gRPC already.
+fn says_grpc(answer: &Answer) -> bool {
+    let is_grpc = |of: &[u8]| of.starts_with(b"application/grpc");
+    let named = answer.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("content-type") && is_grpc(value));
+    named || matches!(&answer.body, Body::Bytes { content_type: Some(of), .. } if is_grpc(of.as_bytes()))
 }
 
 /// Adds a cookie beside the upstream's; one of the same name is replaced.
