@@ -8,6 +8,7 @@
 //! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
 //! - [`body`]: request bodies of the three types that carry fields
 //! - [`calendar`]: moments as text
+//! - [`client`]: requests that plugins make of their own
 //! - [`deprecation`]: settings that are to go
 //! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`http_client`]: HTTP to the servers that logs and traces are sent to
@@ -19,6 +20,7 @@
 //! - [`queue`]: what waits to be sent to log, metrics and trace servers
 //! - [`redis`], [`stores`]: the places counts and the like are kept in, as settings name them
 //! - [`secret`]: hashes of secrets, and comparisons of them
+//! - [`sigv4`]: how AWS wants requests signed
 //! - [`serialize`]: a finished exchange as log plugins tell it
 //! - [`sinks`]: sockets that log plugins write to
 //!
@@ -29,6 +31,7 @@ mod arguments;
 mod auth;
 mod body;
 mod calendar;
+mod client;
 mod deprecation;
 mod header_name;
 mod http_client;
@@ -43,6 +46,7 @@ mod redis;
 mod secret;
 pub mod serialize;
 mod severity;
+mod sigv4;
 mod sinks;
 mod stores;
 
