@@ -21,7 +21,8 @@ pub fn enabled(names: &[String]) -> Result<&'static [Entry], String> {
             chosen.extend_from_slice(all);
             continue;
         }
-        match all.iter().find(|entry| entry.name == name) {
+        match all.iter().chain(portcullis_plugins::BEYOND).find(|entry| entry.name == name) {
+            Some(entry) if chosen.iter().any(|listed: &Entry| listed.name == entry.name) => {}
             Some(entry) => chosen.push(*entry),
             None => return Err(format!("{name} plugin is enabled but not installed")),
         }
