@@ -1,9 +1,10 @@
 //! What the plugins that write log records have in common.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use portcullis_plugin::script::{self, Field as Script};
+use portcullis_plugin::script::{self, Field as Code};
 use portcullis_plugin::{Exchange, Result};
 use portcullis_schema::{Field, build};
 use serde_json::Value;
@@ -14,36 +15,41 @@ use crate::serialize;
 pub type LuaFields = Option<BTreeMap<String, String>>;
 
 pub fn custom_fields_by_lua() -> Field {
-    build::map(build::string().len_min(1), build::string().len_min(1).custom(check_code))
+    build::map(build::string().len_min(1), build::string().len_min(1).custom(parsed))
 }
 
-fn check_code(code: &Value) -> std::result::Result<(), String> {
-    match (script::engine(), code.as_str()) {
-        (Some(engine), Some(code)) => engine.check(code),
-        _ => Ok(()),
+/// Complains about code that cannot be parsed. A program without an engine takes any.
+fn parsed(code: &Value) -> std::result::Result<(), String> {
+    let (Some(engine), Some(code)) = (script::engine(), code.as_str()) else { return Ok(()) };
+    engine.check(code).map_err(|problem| format!("error parsing function: {problem}"))
+}
+
+/// The fields that an instance adds to its records, by dotted path.
+#[derive(Default)]
+pub struct CustomFields(Vec<(String, Arc<dyn Code>)>);
+
+impl fmt::Debug for CustomFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(path, _)| path)).finish()
     }
 }
 
-/// The fields that an instance adds to its records: dotted paths, and what computes their values.
-pub struct CustomFields(Vec<(String, Arc<dyn Script>)>);
-
 impl CustomFields {
-    /// Errors when there are such fields and the node runs no code.
+    /// Errors when there are such fields and nothing to run them, or when the code cannot be parsed.
     pub fn new(fields: &LuaFields) -> Result<Self> {
-        let fields = fields.iter().flatten().map(|(path, code)| {
-            let engine = script::engine().ok_or("`custom_fields_by_lua` is set, but this node runs no Lua")?;
-            Ok((path.clone(), engine.field(code)?))
-        });
-        fields.collect::<Result<_>>().map(Self)
+        let Some(fields) = fields.as_ref().filter(|fields| !fields.is_empty()) else { return Ok(Self::default()) };
+        let Some(engine) = script::engine() else { return Err("there is no Lua in this program".into()) };
+        let made = fields.iter().map(|(path, code)| Ok((path.clone(), engine.field(code)?)));
+        Ok(Self(made.collect::<Result<_>>()?))
     }
 
     /// An exchange's record as JSON; none (and a line in the log) when it cannot be written.
     pub fn entry(&self, exchange: &Exchange<'_>) -> Option<Vec<u8>> {
         let mut record = serialize::record(exchange);
-        for (path, field) in &self.0 {
-            match field.value(exchange) {
+        for (path, code) in &self.0 {
+            match code.value(exchange) {
                 Ok(value) => serialize::set(&mut record, path, value.unwrap_or_default()),
-                Err(error) => tracing::error!(%error, field = path, "a field of a log record could not be computed"),
+                Err(cause) => tracing::error!(field = path, %cause, "a field of a log record could not be computed"),
             }
         }
         match serde_json::to_vec(&record) {
