@@ -40,7 +40,7 @@ fn init(path: &str) -> Result<(), Failure> {
 fn parse(terminal: Terminal, arguments: &Arguments, path: Option<&str>) -> Result<(), Failure> {
     let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
     let settings = settings(terminal, arguments)?;
-    let catalog = catalog::of(catalog::enabled(&settings.plugins)?);
+    let catalog = catalog::of(catalog::enabled(&settings.plugins)?, settings.flavor);
     declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
     terminal.say("parse successful");
     Ok(())

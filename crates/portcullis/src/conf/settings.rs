@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_entities::routes::Flavor;
 use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
 use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
@@ -58,6 +59,7 @@ pub struct Settings {
     pub wire: WireSettings,
     pub pools: PoolSettings,
     pub proxy: ProxySettings,
+    pub flavor: Flavor,
     pub dns: dns::Settings,
     pub database: Database,
     pub declarative_config: Option<PathBuf>,
@@ -131,6 +133,7 @@ impl Reader<'_> {
                 idle: Duration::from_secs(self.whole("upstream_keepalive_idle_timeout", 60)),
             },
             proxy: self.proxy(),
+            flavor: loaded.text("router_flavor").and_then(Flavor::named).unwrap_or_default(),
             dns: self.dns(),
             database: self.database(),
             declarative_config: text("declarative_config").map(PathBuf::from),

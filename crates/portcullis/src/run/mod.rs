@@ -85,7 +85,7 @@ struct House {
 async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("signal handlers: {error}"))?;
     let entries = catalog::enabled(&settings.plugins)?;
-    let catalog = Arc::new(catalog::of(entries));
+    let catalog = Arc::new(catalog::of(entries, settings.flavor));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
     let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
     let shared = !matches!(settings.database, Database::Embedded | Database::Off);
@@ -191,7 +191,7 @@ fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Resu
     let second = settings.proxy_certificate_alternative.as_ref().map(|pair| tls::certified_key(&pair.certificate, &pair.key)).transpose();
     let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
     let certificates = Certificates::new(Some(fallback), Arc::new(configs));
-    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
+    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE).flavored(settings.flavor);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, tls))

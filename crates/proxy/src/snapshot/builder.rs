@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::plugins::Plugin;
-use portcullis_entities::routes::Route;
+use portcullis_entities::routes::{Flavor, Route};
 use portcullis_entities::services::{Protocol, Service};
 use portcullis_entities::targets::Target;
 use portcullis_entities::upstreams::Upstream;
@@ -40,6 +40,7 @@ pub struct Builder {
     /// Names of upstreams that have a client certificate, and its id.
     shown_to: HashMap<Uuid, (String, Uuid)>,
     loading: bool,
+    flavor: Flavor,
 }
 
 /// An upstream and its targets, in whatever order they come.
@@ -73,7 +74,13 @@ impl Builder {
             upstreams: HashMap::new(),
             shown_to: HashMap::new(),
             loading: false,
+            flavor: Flavor::default(),
         }
+    }
+
+    /// Routes are to be understood as this flavour of the router does.
+    pub fn flavored(self, flavor: Flavor) -> Self {
+        Self { flavor, ..self }
     }
 
     /// A snapshot of the working copy.
@@ -90,7 +97,7 @@ impl Builder {
     fn emptied(&self) -> Self {
         let certificates = self.work.certificates.emptied();
         let fresh = Self::new(self.entries, self.env.clone(), self.registry.clone(), certificates, self.work.workspace);
-        Self { loading: true, ..fresh }
+        Self { loading: true, flavor: self.flavor, ..fresh }
     }
 
     /// Ends loading: what waited for everything to be there is worked out.
@@ -226,7 +233,9 @@ impl Builder {
     fn route(&mut self, id: Uuid, new: Option<&Record>) {
         let before = self.routes.remove(&id).and_then(|route| route.service);
         let compiled = read::<Route>(new).and_then(|route| {
-            router::Route::compile(Arc::new(route)).inspect_err(|problem| error!(route = %id, %problem, "route left out")).ok()
+            router::Route::compile_for(Arc::new(route), self.flavor)
+                .inspect_err(|problem| error!(route = %id, %problem, "route left out"))
+                .ok()
         });
         let after = compiled.as_ref().and_then(|route| route.service);
         match compiled.map(Arc::new) {
@@ -241,11 +250,10 @@ impl Builder {
         }
     }
 
-    /// Puts a route into the router, or takes it out while its service is disabled. Routes for streams only have no place in
-    /// a router for HTTP.
+    /// Puts a route into the router, or takes it out while its service is disabled.
     fn place(&mut self, route: Arc<router::Route>) {
         let disabled = route.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.0.entity.enabled));
-        if disabled || !route.protocols.any_http() {
+        if disabled {
             self.work.router.remove(route.id);
         } else {
             self.work.router.insert(route);
