@@ -132,6 +132,8 @@ pub struct Entry {
     pub make: fn(Value, &Instance, &Env) -> Result<Arc<dyn Handler>>,
     pub metrics: Option<fn(&Env) -> String>,
     pub endpoints: fn() -> Vec<Endpoint>,
+    /// The plugin may be used for connections without HTTP.
+    pub streams: bool,
     /// See [`Plugin::READY`].
     pub ready: bool,
 }
@@ -148,6 +150,7 @@ impl Entry {
             make: make::<P>,
             metrics: P::METRICS,
             endpoints: P::endpoints,
+            streams: !matches!(P::SCOPES.protocols, Protocols::HttpOnly),
             ready: P::READY,
         }
     }

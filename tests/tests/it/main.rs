@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod plugins_smoke;
 mod proxying;
+mod streams;
 mod tls_and_http2;
 mod tour;
 mod upstream_tls;
