@@ -36,7 +36,7 @@ pub use downstream::Downstream;
 pub use errors::{BodyError, ClientGone, RelayError, UpstreamError, UpstreamErrorKind};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Version};
 pub use headers::Headers;
-pub use stream::StreamService;
 pub use serve::{BodyFilter, Peer, Refusal, Service, TlsPeer};
+pub use stream::StreamService;
 pub use upstream::{Moments, PoolSettings, Pools, RequestBody, Target, Timeouts, UpstreamResponse, UpstreamTls};
 pub use worker::{Settings, Worker};

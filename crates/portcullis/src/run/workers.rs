@@ -179,8 +179,11 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
             let (service, wire) = (service.clone(), wire.clone());
             let streams = entrance.listener >= plan.streams_from;
             tokio::task::spawn_local(async move {
-                let accepted =
-                    if streams { stream::accept(socket, entrance, service, wire).await } else { accept(socket, entrance, service, wire).await };
+                let accepted = if streams {
+                    stream::accept(socket, entrance, service, wire).await
+                } else {
+                    accept(socket, entrance, service, wire).await
+                };
                 if let Err(error) = accepted {
                     error!(%error, "a listening socket cannot be used");
                 }
