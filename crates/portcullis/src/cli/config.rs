@@ -6,7 +6,7 @@ use std::path::Path;
 use super::terminal::Terminal;
 use super::{Arguments, Failure, create_new, settings};
 use crate::conf::settings::Database;
-use crate::run::{catalog, declarative};
+use crate::run::{catalog, declarative, lua};
 
 const EXAMPLE: &str = include_str!("example.yml");
 
@@ -41,6 +41,7 @@ fn parse(terminal: Terminal, arguments: &Arguments, path: Option<&str>) -> Resul
     let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
     let settings = settings(terminal, arguments)?;
     let catalog = catalog::of(catalog::enabled(&settings.plugins)?, settings.flavor);
+    lua::install(&settings, uuid::Uuid::nil());
     declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
     terminal.say("parse successful");
     Ok(())

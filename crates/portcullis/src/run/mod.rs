@@ -4,6 +4,7 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`lua`]: what runs code in configuration
 //! - [`extensions`]: what plugins add to the Admin API
 //! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
@@ -13,6 +14,7 @@
 pub mod catalog;
 pub mod declarative;
 mod extensions;
+pub mod lua;
 mod node;
 mod publisher;
 mod rows;
@@ -30,6 +32,7 @@ use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_proxy::snapshot::{Certificates, Serving};
+use portcullis_proxy::vault::Vaults;
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
@@ -88,7 +91,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let entries = catalog::enabled(&settings.plugins)?;
     let catalog = Arc::new(catalog::of(entries, settings.flavor));
     let (store, embedded, declarative) = open_store(&settings, &catalog)?;
-    let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
+    let node_id = prefix::node_id(&settings);
+    lua::install(&settings, node_id);
+    let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let shared = !matches!(settings.database, Database::Embedded | Database::Off);
     let (rows, calls) = Rows::channel(shared);
     let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
@@ -165,9 +170,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     Ok(())
 }
 
-type Stores = (Arc<dyn Store>, Option<Arc<Embedded>>, Option<Arc<Declarative>>);
+pub(crate) type Stores = (Arc<dyn Store>, Option<Arc<Embedded>>, Option<Arc<Declarative>>);
 
-fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> {
+pub(crate) fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> {
     match settings.database {
         Database::Embedded => {
             let file = settings.prefix.join("portcullis.db");
@@ -193,7 +198,9 @@ fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Resu
     let second = settings.proxy_certificate_alternative.as_ref().map(|pair| tls::certified_key(&pair.certificate, &pair.key)).transpose();
     let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
     let certificates = Certificates::new(Some(fallback), Arc::new(configs));
-    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE).flavored(settings.flavor);
+    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
+    let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
+    let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let certificates = Arc::new(Serving(gateway.clone()));
     let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;

@@ -78,6 +78,8 @@ pub(super) struct Asked<'q> {
     pub(super) host: HostPort<'q>,
     /// What `net.protocol` is.
     pub(super) protocol: &'static str,
+    /// Routes with server names are left out.
+    pub(super) without_snis: bool,
 }
 
 /// What was noted while comparing.
@@ -409,7 +411,7 @@ mod tests {
             arguments: Some(b"a=1&b=x+y&a=2&c"),
             client: Client { source: Some("10.1.2.3".parse().unwrap()), source_port: 4000, destination: None },
         };
-        let asked = Asked { query: &query, path, host: HostPort { host: b"a.test", port: 8000 }, protocol: "http" };
+        let asked = Asked { query: &query, path, host: HostPort { host: b"a.test", port: 8000 }, protocol: "http", without_snis: false };
         let mut notes = Notes::default();
         let found = Condition::parse(text, true).unwrap().holds(asked, &mut notes);
         found.then(|| notes.path.map_or(0, |span| span.len))

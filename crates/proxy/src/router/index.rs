@@ -35,8 +35,8 @@ impl Entry {
     /// What part of the path the entry matched, if it takes the request; none within for a route without paths.
     fn takes(&self, asked: Asked<'_>) -> Option<Option<Span>> {
         let route = &self.path.route;
-        let Asked { query, path, host, protocol } = asked;
-        if !route.takes_protocol(protocol) {
+        let Asked { query, path, host, protocol, without_snis } = asked;
+        if !route.takes_protocol(protocol) || (without_snis && !route.snis.is_empty()) {
             return None;
         }
         if let Some(expressed) = &route.expression {

@@ -122,6 +122,8 @@ pub struct Router {
     /// The longest key there ever was in `by_host_suffix` and `by_host_prefix`: longer parts of a host need no look-up.
     longest_wildcard: usize,
     streams: StreamTable,
+    /// There is a route of the `traditional` flavour with server names, see [`Router::find`].
+    spares_snis: bool,
 }
 
 impl Router {
@@ -148,6 +150,7 @@ impl Router {
         if route.protocols.any_stream() {
             self.streams.insert(route.clone());
         }
+        self.spares_snis |= route.traditional && !route.snis.is_empty();
         self.for_each_place(&route, |tree, literal, entry| {
             tree.edit(literal, |leaf| {
                 leaf.insert(entry);
@@ -177,11 +180,14 @@ impl Router {
     pub fn find(&self, query: &Query<'_>) -> Option<Match<'_>> {
         let path = std::str::from_utf8(query.path).ok()?;
         let host = split_host(query.host, query.port);
-        let asked = Asked { query, path, host, protocol: if query.https { "https" } else { "http" } };
-        let mut search = Search { asked, best: None };
-        self.search_hosts(host.host, &mut search);
-        search.try_tree(&self.any_host);
-        let (entry, span) = search.best?;
+        let protocol = if query.https { "https" } else { "http" };
+        // In the `traditional` flavour a plain request gets to routes with server names only when no other takes it.
+        let asked = Asked { query, path, host, protocol, without_snis: self.spares_snis && !query.https };
+        let found = match self.best(asked) {
+            None if asked.without_snis => self.best(Asked { without_snis: false, ..asked }),
+            found => found,
+        };
+        let (entry, span) = found?;
         let route = &entry.path.route;
         let captures = match &route.expression {
             Some(expressed) => expressed.condition.captures(asked),
@@ -190,6 +196,13 @@ impl Router {
         // What was compared in lower case may have another length.
         let span = span.map(|Span { start, len }| Span { start: start.min(path.len()), len: len.min(path.len()) });
         Some(Match { route, prefix_len: span.map(|span| span.len), prefix_start: span.map_or(0, |span| span.start), captures })
+    }
+
+    fn best<'a>(&'a self, asked: Asked<'_>) -> Option<(&'a Entry, Option<Span>)> {
+        let mut search = Search { asked, best: None };
+        self.search_hosts(asked.host.host, &mut search);
+        search.try_tree(&self.any_host);
+        search.best
     }
 
     fn search_hosts<'a>(&'a self, host: &[u8], search: &mut Search<'a, '_>) {

@@ -7,10 +7,16 @@ use super::{Query, Reverse, Route, class_of, split_host};
 
 /// The route that answers, and how much of the path it took.
 pub(super) fn find<'a>(routes: &'a [Route], query: &Query<'_>) -> Option<(&'a Route, Option<usize>)> {
+    let spares_snis = !query.https && routes.iter().any(|route| route.traditional);
+    let plain = spares_snis.then(|| find_among(routes.iter().filter(|route| route.snis.is_empty()), query)).flatten();
+    plain.or_else(|| find_among(routes.iter(), query))
+}
+
+fn find_among<'a>(routes: impl Iterator<Item = &'a Route>, query: &Query<'_>) -> Option<(&'a Route, Option<usize>)> {
     let path = std::str::from_utf8(query.path).ok()?;
     let host = split_host(query.host, query.port);
     let protocol = if query.https { "https" } else { "http" };
-    let asked = Asked { query, path, host, protocol };
+    let asked = Asked { query, path, host, protocol, without_snis: false };
     let mut best: Option<(Rank, &Route, Option<usize>)> = None;
     for route in routes {
         let takes = route.expression.is_none()

@@ -155,7 +155,7 @@ impl Router {
             (Transport::Tcp, None) => "tcp",
         };
         let host = HostPort { host: b"", port: query.destination.port() };
-        let asked = Asked { query: &fields, path: "", host, protocol };
+        let asked = Asked { query: &fields, path: "", host, protocol, without_snis: false };
         self.streams.routes.iter().map(|(_, route)| route).find(|route| route.takes_stream(query, asked))
     }
 }
