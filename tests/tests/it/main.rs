@@ -12,6 +12,8 @@ mod lifecycle;
 mod limits;
 mod oauth2;
 mod plugins_smoke;
+mod postgres_cluster;
+mod postgres_start;
 mod proxying;
 mod session;
 mod streams;

@@ -1,14 +1,18 @@
 //! `vault get`: what a reference stands for.
 
+use std::sync::Arc;
+
 use portcullis_entities::vaults::Vault;
 use portcullis_proxy::vault::{Reference, Vaults, is_reference};
 use portcullis_store::Filter;
+use uuid::Uuid;
 
 use super::terminal::Terminal;
 use super::{Arguments, Failure, settings};
 use crate::conf::Settings;
 use crate::conf::settings::Database;
-use crate::run::{catalog, open_store};
+use crate::run::catalog;
+use crate::run::stores::Stores;
 
 pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
     let Some(reference) = arguments.positional.get(1) else {
@@ -27,11 +31,11 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
 
 /// The vault entities of the node's database.
 fn stored(settings: &Settings) -> Result<Vec<Vault>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("runtime: {error}"))?;
-    let catalog = catalog::of(catalog::enabled(&settings.plugins)?, settings.flavor);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| error.to_string())?;
+    let catalog = Arc::new(catalog::flavored(catalog::enabled(&settings.plugins)?, settings.flavor));
     let Some(schema) = catalog.entity("vaults") else { return Ok(Vec::new()) };
     runtime.block_on(async {
-        let (store, embedded, _) = open_store(settings, &catalog)?;
+        let Stores { store, embedded, postgres, .. } = Stores::open(settings, &catalog, Uuid::new_v4()).await?;
         let mut vaults = Vec::new();
         let mut after = None;
         loop {
@@ -44,6 +48,9 @@ fn stored(settings: &Settings) -> Result<Vec<Vault>, String> {
         }
         if let Some(embedded) = embedded {
             embedded.close().await;
+        }
+        if let Some(postgres) = postgres {
+            postgres.close().await;
         }
         Ok(vaults)
     })

@@ -26,6 +26,8 @@ pub enum Database {
     Embedded,
     /// In memory, from a declarative file.
     Off,
+    /// A Postgres server: see [`super::postgres`].
+    Postgres,
 }
 
 /// A pair of PEM texts, certificate and key.
@@ -154,10 +156,7 @@ impl Reader<'_> {
     fn database(&mut self) -> Database {
         match self.loaded.text("database") {
             Some("off") => Database::Off,
-            Some("postgres") => {
-                self.complaints.push("database = postgres is not available in this version: use embedded or off".to_owned());
-                Database::Embedded
-            }
+            Some("postgres") => Database::Postgres,
             Some("cassandra") => {
                 self.complaints
                     .push("Cassandra as a datastore for Kong is not supported in versions 3.4 and above. Please use Postgres.".to_owned());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis_entities::routes::{Flavor, schema_for};
 use portcullis_plugin::Entry;
-use portcullis_schema::{Catalog, ConfigSchema, Schema, build};
+use portcullis_schema::{Catalog, ConfigSchema, Record, Schema, build};
 use portcullis_store::{Filter, Store};
 
 /// The plugins a `plugins` setting names. `bundled` stands for all of ours, `off` for none.
@@ -35,8 +35,14 @@ fn is_bundled(name: &str) -> bool {
     portcullis_plugins::ALL.iter().any(|entry| entry.name == name)
 }
 
+/// The schemas of all entities, of these plugins and of the vaults, under the default flavour of the router.
+#[cfg(test)]
+pub fn of(entries: &[Entry]) -> Catalog {
+    flavored(entries, Flavor::default())
+}
+
 /// The schemas of all entities, of these plugins and of the vaults. What a route may have depends on the router's flavour.
-pub fn of(entries: &[Entry], flavor: Flavor) -> Catalog {
+pub fn flavored(entries: &[Entry], flavor: Flavor) -> Catalog {
     let flavored = |schema: Schema| if schema.name == "routes" { schema_for(flavor) } else { schema };
     let mut entities: Vec<_> = portcullis_entities::core().into_iter().map(flavored).map(Arc::new).collect();
     // Tables are there for every bundled plugin, used or not, as in Kong.
@@ -73,6 +79,12 @@ pub async fn plugins_in_use(catalog: &Catalog, store: &dyn Store) -> Result<BTre
             return Ok(used);
         }
     }
+}
+
+/// The names of the plugins that these rows have instances of.
+pub fn plugins_in(rows: &[(Arc<Schema>, Record)]) -> BTreeSet<String> {
+    let plugins = rows.iter().filter(|(schema, _)| schema.name == "plugins");
+    plugins.filter_map(|(_, row)| Some(row.get("name")?.as_str()?.to_owned())).collect()
 }
 
 /// Refuses to start when a plugin is used that is not enabled, as Kong does.

@@ -31,6 +31,8 @@ pub struct Node {
     draining: AtomicBool,
     loaded: AtomicBool,
     reachable: AtomicBool,
+    /// What `/status` says of the copy that is served, until the store could be read.
+    copy: Mutex<Option<Value>>,
     serving: RwLock<Option<Serving>>,
     metrics: OnceLock<(Exposition, Env)>,
     accepted_before: AtomicU64,
@@ -67,6 +69,7 @@ impl Node {
             draining: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
             reachable: AtomicBool::new(true),
+            copy: Mutex::new(None),
             serving: RwLock::new(None),
             metrics: OnceLock::new(),
             accepted_before: AtomicU64::new(0),
@@ -89,6 +92,17 @@ impl Node {
         *serving = Some(Serving { gateway, connections });
         *self.configuration.write().unwrap_or_else(PoisonError::into_inner) = configuration_of(settings);
         self.loaded.store(true, Ordering::Release);
+    }
+
+    /// A copy of the configuration is served until the store could be read.
+    pub fn serve_copy(&self, number: u64, taken: u64) {
+        let told = serde_json::json!({ "source": "last good copy", "copy": number, "taken_at": taken });
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// The store was read: what is served is what it holds.
+    pub fn serve_store(&self) {
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Looks after the store every now and then, so that asking costs nothing.
@@ -312,6 +326,10 @@ impl admin::Node for Node {
             Some(text) => Some(text.parse().map_err(|_| format!("invalid address: {text}"))?),
         };
         balancer.set_health(target, address, healthy).map_err(|error| error.to_string())
+    }
+
+    fn copy_served(&self) -> Option<Value> {
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn metrics(&self) -> Option<String> {

@@ -175,7 +175,7 @@ fn what_a_client_may_not_do_is_answered_as_the_standard_says() {
             ("5.1 idle: CONTINUATION", frame(CONTINUATION, END_HEADERS, 1, &get()), Ends(&[PROTOCOL_ERROR])),
             (
                 "5.1 half closed: DATA",
-                [frame(HEADERS, 5, 1, &block(&[":method", "GET", ":scheme", "http", ":path", "/silent", ":authority", "a"])), frame(DATA, 1, 1, b"x")]
+                [frame(HEADERS, 5, 1, &block(&[":method", "GET", ":scheme", "http", ":path", "/hang", ":authority", "a"])), frame(DATA, 1, 1, b"x")]
                     .concat(),
                 Resets(&[STREAM_CLOSED]),
             ),
@@ -289,7 +289,7 @@ async fn flood(gate: &Gateway, what: &str, mut next: impl FnMut(u32) -> Vec<u8>)
 fn floods_close_their_own_connection_only() {
     run(|| async {
         let gate = gateway().await;
-        let silent = block(&[":method", "GET", ":scheme", "http", ":path", "/silent", ":authority", "a"]);
+        let silent = block(&[":method", "GET", ":scheme", "http", ":path", "/hang", ":authority", "a"]);
         flood(&gate, "rapid reset", |number| {
             let stream = number * 2 + 1;
             [request(stream, &silent), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
