@@ -242,6 +242,26 @@ impl Gateway {
         self.build.run(arguments)
     }
 
+    /// The copies of its configuration that it keeps, newest first.
+    pub fn copies(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.build.prefix().join("last-good")).into_iter().flatten().flatten();
+        let mut found: Vec<_> =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "copy")).collect();
+        found.sort();
+        found.reverse();
+        found
+    }
+
+    /// The newest of them, empty when there is none.
+    pub fn copy_text(&self) -> String {
+        self.copies().first().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+    }
+
+    /// The digest of the rows in the newest copy.
+    pub fn copy_digest(&self) -> Option<String> {
+        self.copy_text().lines().next_back()?.split(' ').nth(3).map(str::to_owned)
+    }
+
     /// What it has printed so far.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.build.prefix().join("output")).unwrap_or_default()

@@ -3,6 +3,7 @@
 //! - [`Gateway`] starts the program in a directory of its own on free ports and ends it on drop.
 //! - [`Upstream`] answers as the path says and remembers what it was asked.
 //! - [`Postgres`] is a real server for those who need a database.
+//! - [`Slapd`] is a real LDAP server.
 //! - [`Client`] speaks bytes, [`Admin`] speaks JSON.
 //!
 //! Everything blocks and everything has a deadline: a test that waits longer than [`PATIENCE`] fails.
@@ -12,6 +13,7 @@ mod admin;
 mod client;
 mod gateway;
 mod postgres;
+mod slapd;
 mod upstream;
 
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ pub use admin::{Admin, Reply};
 pub use client::{Answer, Client, get};
 pub use gateway::{Builder, Gateway, Outcome, free_port};
 pub use postgres::Postgres;
+pub use slapd::Slapd;
 pub use upstream::{Seen, Upstream};
 
 /// How long anything may take before the test is given up: long, because the machine may be busy.

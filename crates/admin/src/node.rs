@@ -98,6 +98,9 @@ async fn status(admin: &Admin, call: &Call) -> Outcome {
     });
     if admin.database() {
         body["database"] = json!({ "reachable": admin.store.reachable().await });
+        if let Some(copy) = admin.node.copy_served() {
+            body["configuration"] = copy;
+        }
     } else if let Some(hash) = admin.store.configuration_hash() {
         body["configuration_hash"] = hash.into();
     }

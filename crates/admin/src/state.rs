@@ -136,6 +136,11 @@ pub trait Node: Send + Sync {
     /// Marks a target (`host:port`), or one `address` (`ip:port`) of it. Errors with what the client is told.
     fn set_health(&self, upstream: Uuid, target: &str, address: Option<&str>, healthy: bool) -> Result<(), String>;
 
+    /// What is served instead of the store's contents while the store is away since the start: which copy, and from when.
+    fn copy_served(&self) -> Option<Value> {
+        None
+    }
+
     /// The Prometheus exposition, if a plugin makes one.
     fn metrics(&self) -> Option<String>;
     /// A value of this node's caches.

@@ -40,6 +40,8 @@ pub trait Directory {
     fn consumer_by_username(&self, username: &str) -> Option<Arc<Consumer>>;
     /// A live credential by its key; expired ones are not found.
     fn credential(&self, entity: &str, key: &str) -> Option<Arc<Credential>>;
+    /// The same by another field, where the entity has an [`Index`] of that field too.
+    fn credential_by(&self, entity: &str, field: &str, value: &str) -> Option<Arc<Credential>>;
     /// A consumer's live rows of an entity.
     fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>>;
     /// The default workspace's id.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Env, Error, Handler, Index, Request, Result, Step};
+use crate::{Endpoint, Env, Error, Handler, Index, Request, Result, Step};
 
 /// The phases a plugin has code for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +111,11 @@ pub trait Plugin: Handler + Sized {
     /// Which of them the snapshot keeps for look-ups.
     const INDEXES: &'static [Index] = &[];
 
+    /// What the plugin adds to the Admin API.
+    fn endpoints() -> Vec<Endpoint> {
+        Vec::new()
+    }
+
     /// What `GET /metrics` answers, if this plugin is the one that does.
     const METRICS: Option<fn(&Env) -> String> = None;
 }
@@ -126,6 +131,7 @@ pub struct Entry {
     pub indexes: &'static [Index],
     pub make: fn(Value, &Instance, &Env) -> Result<Arc<dyn Handler>>,
     pub metrics: Option<fn(&Env) -> String>,
+    pub endpoints: fn() -> Vec<Endpoint>,
     /// See [`Plugin::READY`].
     pub ready: bool,
 }
@@ -141,6 +147,7 @@ impl Entry {
             indexes: P::INDEXES,
             make: make::<P>,
             metrics: P::METRICS,
+            endpoints: P::endpoints,
             ready: P::READY,
         }
     }

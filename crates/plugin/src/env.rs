@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+use crate::Rows;
+
 /// Process-wide values by type: counters, queues, caches that must survive a change of configuration.
 #[derive(Default)]
 pub struct State {
@@ -54,6 +56,14 @@ pub trait Node: Send + Sync {
     fn connections(&self) -> ConnectionCounts;
     fn datastore_reachable(&self) -> bool;
     fn target_health(&self) -> Vec<TargetHealth>;
+    /// The CA certificates that plugins' own connections trust, in PEM (`lua_ssl_trusted_certificate`).
+    fn trusted_certificates(&self) -> Arc<str> {
+        Arc::from("")
+    }
+    /// How much memory cached responses may take on this node, in bytes (`mem_cache_size`).
+    fn cache_bytes(&self) -> usize {
+        128 << 20
+    }
 }
 
 /// Handed to every plugin instance when it is made.
@@ -61,6 +71,8 @@ pub trait Node: Send + Sync {
 pub struct Env {
     pub state: Arc<State>,
     pub node: Arc<dyn Node>,
+    /// Plugins' own tables, for requests that have something to keep.
+    pub rows: Rows,
     /// The control runtime: background tasks run here, never on a worker.
     pub runtime: tokio::runtime::Handle,
 }

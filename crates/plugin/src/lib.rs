@@ -19,10 +19,12 @@
 
 mod answer;
 mod directory;
+mod endpoint;
 mod entry;
 mod env;
 mod exchange;
 mod request;
+mod rows;
 pub mod script;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -32,12 +34,14 @@ use std::pin::Pin;
 
 pub use answer::{Answer, Body};
 pub use directory::{Credential, Directory, Index};
+pub use endpoint::{AdminCall, Answering, Endpoint, answering};
 pub use entry::{Entry, Instance, Phases, Plugin, Protocols, Scopes};
 pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
-pub use request::{Captures, Client, Context, Patience, Request, RequestId, Upstream};
+pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream};
+pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, Write};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

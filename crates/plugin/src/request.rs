@@ -96,6 +96,9 @@ pub struct Patience {
     pub retries: Option<u16>,
 }
 
+/// Left in a request's [`Context`] by a plugin whose answer stands for the upstream's: it gains the headers of a proxied response.
+pub struct CountsAsProxied;
+
 /// Values a plugin keeps for the length of one request, by type.
 #[derive(Default)]
 pub struct Context {

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     Answer, Client, ConnectionCounts, Context, Credential, Directory, Entry, Env, Exchange, Head, Instance, Latencies, Node, Plugin,
-    Request, RequestId, Source, State, Step, TargetHealth, Upstream,
+    Request, RequestId, Rows, Source, State, Step, TargetHealth, Upstream,
 };
 
 /// A request under construction; unless told otherwise a GET from 127.0.0.1 over plain HTTP, one minute after midnight of
@@ -198,6 +198,14 @@ impl Directory for People {
         self.credentials.iter().find(|(of, row)| *of == entity && *row.key == *key).map(|(_, row)| row.clone())
     }
 
+    fn credential_by(&self, entity: &str, field: &str, value: &str) -> Option<Arc<Credential>> {
+        let holds = |row: &Credential| match field {
+            "id" => row.id.to_string() == value,
+            field => row.fields.as_ref().and_then(|fields| fields.get(field)?.as_str()) == Some(value),
+        };
+        self.credentials.iter().find(|(of, row)| *of == entity && holds(row)).map(|(_, row)| row.clone())
+    }
+
     fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>> {
         let rows = self.credentials.iter().filter(|(of, row)| *of == entity && row.consumer == Some(consumer));
         rows.map(|(_, row)| row.clone()).collect()
@@ -236,7 +244,7 @@ impl Node for QuietNode {
 pub fn env() -> Env {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
-    Env { state: Arc::new(State::default()), node: Arc::new(QuietNode), runtime: runtime.handle().clone() }
+    Env { state: Arc::new(State::default()), node: Arc::new(QuietNode), rows: Rows::channel(false).0, runtime: runtime.handle().clone() }
 }
 
 /// The complete configuration that the plugin's schema makes of what a user gave. Errors as the Admin API would.

@@ -39,7 +39,7 @@ mod propagation;
 pub mod queue;
 mod redis;
 mod secret;
-mod serialize;
+pub mod serialize;
 mod severity;
 mod sinks;
 mod stores;

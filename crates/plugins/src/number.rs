@@ -14,6 +14,11 @@ pub fn text(number: f64) -> String {
     if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.').to_owned() } else { fixed }
 }
 
+/// A number in JSON: whole ones without a point.
+pub fn json(number: f64) -> serde_json::Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 { (number as i64).into() } else { number.into() }
+}
+
 /// Digits of a whole number on the stack.
 pub struct Digits {
     buffer: [u8; 20],

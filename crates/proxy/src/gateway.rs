@@ -61,6 +61,10 @@ impl Directory for Current {
         self.snapshot.credential(entity, key)
     }
 
+    fn credential_by(&self, entity: &str, field: &str, value: &str) -> Option<Arc<Credential>> {
+        self.snapshot.credential_by(entity, field, value)
+    }
+
     fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>> {
         self.snapshot.credentials_of(entity, consumer)
     }

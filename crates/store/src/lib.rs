@@ -141,6 +141,12 @@ pub const REHEARSAL: Duration = Duration::from_secs(10);
 /// Hears of every committed change set, in order; a subscriber that falls behind is told so and reloads.
 pub type ChangeFeed = broadcast::Receiver<Arc<Applied>>;
 
+/// Gets rows of one entity after the other.
+pub type TakeRows<'a> = &'a mut (dyn FnMut(&Arc<Schema>, Vec<Record>) + Send);
+
+/// Rows that [`Store::everything`] hands over at a time.
+const ROWS: usize = 1000;
+
 /// A tag of a row: entity name, id, tag.
 pub type Tagged = (String, Uuid, String);
 
@@ -156,6 +162,28 @@ pub trait Store: Send + Sync {
     /// hold up other writers until it is dropped, and ends by itself after [`REHEARSAL`].
     fn rehearse(&self) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
         Box::pin(async { Err(StoreError::Unavailable("this store cannot rehearse changes".to_owned())) })
+    }
+    /// Every row of these entities as of one moment (where the store can tell moments apart), a page at a time, in the order
+    /// the entities are given in.
+    fn everything<'a>(&'a self, of: &'a [Arc<Schema>], take: TakeRows<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            for schema in of {
+                let mut after = None;
+                loop {
+                    let page = self.page(schema, after, ROWS, Filter::default()).await?;
+                    after = page.next;
+                    take(schema, page.rows);
+                    if after.is_none() {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+    /// The default workspace's id, where the store has one of its own.
+    fn workspace(&self) -> Option<Uuid> {
+        None
     }
     /// Whether a statement can be run now.
     fn reachable(&self) -> BoxFuture<'_, bool>;

@@ -28,20 +28,23 @@ mod writer;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use portcullis_schema::{Catalog, Record, Schema};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
 use crate::layout::{Layout, Table};
 use crate::transact::Fault;
-use crate::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
+use crate::{
+    Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, TakeRows, system_clock,
+};
 use connect::Connections;
 pub use connect::Server;
-use fault::explain;
+pub use fault::Trouble;
 use listener::Listener;
 use read::{Reader, Through};
 use statements::{Columns, Statements};
@@ -83,11 +86,10 @@ impl Settings {
 /// What the store's threads and tasks share.
 struct Shared {
     layout: Layout,
-    statements: Vec<Statements>,
+    /// Known once the server was reached for the first time.
+    described: OnceLock<Described>,
     clock: Clock,
     node: Uuid,
-    /// The default workspace, which every row belongs to.
-    workspace: Uuid,
     propagation: Duration,
     feed: broadcast::Sender<Arc<Applied>>,
     version: Mutex<u64>,
@@ -97,7 +99,22 @@ struct Shared {
     telling: tokio::sync::Mutex<()>,
 }
 
+/// What is asked of the database before anything else.
+struct Described {
+    statements: Vec<Statements>,
+    /// The default workspace, which every row belongs to.
+    workspace: Uuid,
+}
+
 impl Shared {
+    fn described(&self) -> &Described {
+        self.described.get().expect("nothing is asked of a server that was never reached")
+    }
+
+    fn statements(&self) -> &[Statements] {
+        &self.described().statements
+    }
+
     /// Tells this node's subscribers.
     fn tell(&self, changes: Vec<Change>, reload: bool) -> Arc<Applied> {
         // Held while sending, so that versions are told in order.
@@ -143,52 +160,51 @@ pub struct Postgres {
 
 impl Postgres {
     /// Connects to a database that is up to date (see [`migrate`]) and begins to listen.
-    /// Errors with one line for the operator.
-    pub fn open(settings: Settings, catalog: &Catalog) -> Result<Self, String> {
+    pub fn open(settings: Settings, catalog: &Catalog) -> Result<Self, Trouble> {
+        Self::begin(settings, catalog, true)
+    }
+
+    /// As [`Postgres::open`] for a server that cannot be reached: the store is unavailable until it can, then tells a reload.
+    pub fn open_away(settings: Settings, catalog: &Catalog) -> Result<Self, String> {
+        Self::begin(settings, catalog, false).map_err(|trouble| trouble.to_string())
+    }
+
+    fn begin(settings: Settings, catalog: &Catalog, reach: bool) -> Result<Self, Trouble> {
+        let no_thread = |error| Trouble::Unfit(format!("a thread of the store cannot be started: {error}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("store-postgres")
             .enable_all()
             .build()
-            .map_err(|error| format!("a thread of the store cannot be started: {error}"))?;
-        let connections = Connections::new(settings.server.clone())?;
-        let layout = Layout::new(&catalog.entities);
+            .map_err(no_thread)?;
+        let connections = Connections::new(settings.server.clone()).map_err(Trouble::Unfit)?;
+        let (feed, _) = broadcast::channel(FEED);
+        let shared = Arc::new(Shared {
+            layout: Layout::new(&catalog.entities),
+            described: OnceLock::new(),
+            clock: settings.clock.clone(),
+            node: settings.node,
+            propagation: settings.propagation,
+            feed,
+            version: Mutex::new(0),
+            reachable: AtomicBool::new(false),
+            mine: Mine::default(),
+            telling: tokio::sync::Mutex::default(),
+        });
         let handle = runtime.handle().clone();
-        let opening = {
-            let (connections, settings) = (connections.clone(), settings.clone());
-            async move {
-                let (columns, workspace) = describe(&connections).await?;
-                let statements = Statements::all(&layout, &columns, workspace)?;
-                let (feed, _) = broadcast::channel(FEED);
-                let shared = Arc::new(Shared {
-                    layout,
-                    statements,
-                    clock: settings.clock,
-                    node: settings.node,
-                    workspace,
-                    propagation: settings.propagation,
-                    feed,
-                    version: Mutex::new(0),
-                    reachable: AtomicBool::new(false),
-                    mine: Mine::default(),
-                    telling: tokio::sync::Mutex::default(),
-                });
-                let mut listener = Listener::new(shared.clone(), connections, settings.poll_interval);
-                let session = listener.begin().await?;
-                tokio::spawn(listener.run(session));
-                Ok::<_, String>(shared)
-            }
+        let mut listener = Listener::new(shared.clone(), connections.clone(), settings.poll_interval);
+        let opening = async move {
+            let session = if reach { Some(listener.begin().await?) } else { None };
+            tokio::spawn(listener.run(session));
+            Ok(())
         };
         // On a thread of its own: the caller may stand in a runtime, where blocking is not allowed.
         let opened = std::thread::scope(|scope| scope.spawn(|| handle.block_on(opening)).join());
-        let shared = opened.map_err(|_| "opening the store failed".to_owned()).and_then(|opened| opened);
-        let shared = match shared {
-            Ok(shared) => shared,
-            Err(cause) => {
-                runtime.shutdown_background();
-                return Err(cause);
-            }
-        };
+        let opened = opened.unwrap_or_else(|_| Err(Trouble::Unfit("opening the store failed".to_owned())));
+        if let Err(trouble) = opened {
+            runtime.shutdown_background();
+            return Err(trouble);
+        }
         let (jobs, queued) = mpsc::channel(QUEUE);
         let writing = writer::Writer {
             shared: shared.clone(),
@@ -196,19 +212,12 @@ impl Postgres {
             runtime: runtime.handle().clone(),
             sweep_interval: settings.sweep_interval,
         };
-        let handle = runtime.handle().clone();
         let work = move || {
             writing.run(queued);
             runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new().name("store-write".to_owned()).spawn(work);
-        thread.map_err(|error| format!("a thread of the store cannot be started: {error}"))?;
+        std::thread::Builder::new().name("store-write".to_owned()).spawn(work).map_err(no_thread)?;
         Ok(Self { shared, connections, writer: jobs, runtime: handle })
-    }
-
-    /// The id of the default workspace in this database.
-    pub fn workspace(&self) -> Uuid {
-        self.shared.workspace
     }
 
     /// Removes expired rows now instead of at the next sweep. Answers how many, cascades included.
@@ -251,22 +260,57 @@ impl Postgres {
     }
 }
 
-/// The columns there are, and the default workspace.
-async fn describe(connections: &Connections) -> Result<(Columns, Uuid), String> {
-    let connection = connections.get().await?;
+/// The columns there are and the default workspace, and what follows from them.
+async fn describe(client: &Client, layout: &Layout) -> Result<Described, Trouble> {
     let sql = "SELECT c.relname::text, a.attname::text, t.typname::text FROM pg_attribute a \
                JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid \
                WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";
-    let rows = connection.client.query(sql, &[]).await.map_err(|error| explain(&error))?;
+    let rows = client.query(sql, &[]).await?;
     let mut columns = Columns::new();
     for row in &rows {
-        let text = |at| row.try_get::<_, String>(at).map_err(|error| explain(&error));
-        columns.entry(text(0)?).or_default().insert(text(1)?, text(2)?);
+        columns.entry(row.try_get(0)?).or_default().insert(row.try_get(1)?, row.try_get(2)?);
     }
-    let sql = "SELECT id FROM workspaces WHERE name = 'default'";
-    let row = connection.client.query_opt(sql, &[]).await.map_err(|error| explain(&error))?;
-    let row = row.ok_or_else(|| "the database has no default workspace: its migrations are not complete".to_owned())?;
-    Ok((columns, row.try_get(0).map_err(|error| explain(&error))?))
+    if !columns.contains_key("workspaces") {
+        return Err(Trouble::Unfit("the database has no tables of ours: its migrations are not complete".to_owned()));
+    }
+    let row = client.query_opt("SELECT id FROM workspaces WHERE name = 'default'", &[]).await?;
+    let missing = || Trouble::Unfit("the database has no default workspace: its migrations are not complete".to_owned());
+    let workspace = row.ok_or_else(missing)?.try_get(0)?;
+    let statements = Statements::all(layout, &columns, workspace).map_err(Trouble::Unfit)?;
+    Ok(Described { statements, workspace })
+}
+
+fn reader<'a>(shared: &'a Shared, through: Through<'a>) -> Reader<'a> {
+    Reader { through, layout: &shared.layout, statements: shared.statements(), now: (shared.clock)() }
+}
+
+/// Every row of these tables out of one transaction, sent as they come.
+async fn everything(
+    shared: &Shared,
+    connections: &Connections,
+    tables: Vec<usize>,
+    rows: mpsc::Sender<(usize, Vec<Record>)>,
+) -> Result<(), Fault> {
+    let timeout = connections.server.timeout;
+    let mut connection = connections.get().await.map_err(Fault::Broken)?;
+    let begun = connection.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
+    let transaction = read::within(timeout, begun).await?;
+    let reader = reader(shared, Through::Transaction(&transaction, timeout));
+    for (at, table) in tables.into_iter().enumerate() {
+        let mut after = None;
+        loop {
+            let page = reader.page(table, after, crate::ROWS, &Filter::default()).await?;
+            after = page.next;
+            // An error means that nobody takes them any more.
+            if rows.send((at, page.rows)).await.is_err() {
+                return Ok(());
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    read::within(timeout, transaction.commit()).await
 }
 
 /// What a reader that failed is answered.
@@ -279,10 +323,6 @@ fn failed(fault: Fault) -> StoreError {
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
-}
-
-fn reader<'a>(shared: &'a Shared, through: Through<'a>) -> Reader<'a> {
-    Reader { through, layout: &shared.layout, statements: &shared.statements, now: (shared.clock)() }
 }
 
 impl Store for Postgres {
@@ -332,6 +372,24 @@ impl Store for Postgres {
             let rehearsal: Arc<dyn Store> = Arc::new(rehearsal::Rehearsal { shared: self.shared.clone(), trials });
             Ok(rehearsal)
         })
+    }
+
+    fn everything<'a>(&'a self, of: &'a [Arc<Schema>], take: TakeRows<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let tables = of.iter().map(|schema| self.place(schema)).collect::<Result<Vec<_>, _>>()?;
+            let (sender, mut pages) = mpsc::channel(4);
+            let reading = self.read(move |shared, connections| async move { everything(&shared, &connections, tables, sender).await });
+            let taking = async {
+                while let Some((at, rows)) = pages.recv().await {
+                    take(&of[at], rows);
+                }
+            };
+            tokio::join!(reading, taking).0
+        })
+    }
+
+    fn workspace(&self) -> Option<Uuid> {
+        self.shared.described.get().map(|described| described.workspace)
     }
 
     fn reachable(&self) -> BoxFuture<'_, bool> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_wire::headers::Known;
 use portcullis_wire::listener::{Entrance, accept, open, parse_listens};
-use portcullis_wire::tls::{Certificates, CertifiedKey, ServerTls, ServerTlsOptions, self_signed_default};
+use portcullis_wire::tls::{Certificates, CertifiedKey, ServerTls, ServerTlsOptions, Shown, self_signed_default};
 use portcullis_wire::{
     Downstream, Framing, Moments, Peer, PoolSettings, Pools, Refusal, RequestBody, RequestHead, ResponseHead, Service, Settings, Target,
     Timeouts, UpstreamErrorKind, Worker,
@@ -145,8 +145,8 @@ impl Bare {
 struct Own(Arc<CertifiedKey>);
 
 impl Certificates for Own {
-    fn find(&self, _: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+    fn find(&self, _: Option<&str>) -> Option<Shown> {
+        Some(self.0.clone().into())
     }
 }
 

@@ -70,6 +70,15 @@ impl Buffer {
         self.release(worker);
     }
 
+    /// Puts bytes behind those that are there; answers how many fitted.
+    pub(crate) fn append(&mut self, bytes: &[u8], worker: &Worker) -> usize {
+        let room = self.room(worker);
+        let length = bytes.len().min(room.len());
+        room[..length].copy_from_slice(&bytes[..length]);
+        self.end += length;
+        length
+    }
+
     #[inline]
     fn room(&mut self, worker: &Worker) -> &mut [u8] {
         let bytes = self.bytes.get_or_insert_with(|| worker.take_buffer());

@@ -105,7 +105,8 @@ impl Downstream {
     /// Bytes of this exchange received from the client so far, its head included. For HTTP/2 the head counts as the HTTP/1.1
     /// text it was turned into.
     pub fn bytes_received(&self) -> u64 {
-        self.exchange.received
+        let uploaded = if let Side::H2(h2) = &self.side { h2.uploaded() } else { 0 };
+        self.exchange.received + uploaded
     }
 
     /// Bytes of this exchange sent to the client so far, the head included.

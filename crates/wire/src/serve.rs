@@ -67,6 +67,8 @@ pub struct TlsPeer {
     pub version: &'static str,
     /// The cipher suite, as OpenSSL names it where that is known.
     pub cipher: Box<str>,
+    /// The certificate the client showed, in DER.
+    pub certificate: Option<Box<[u8]>>,
 }
 
 /// The ends of the connection itself, behind which a PROXY header named others.

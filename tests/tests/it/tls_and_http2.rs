@@ -51,6 +51,14 @@ impl ServerCertVerifier for Witness {
     }
 }
 
+/// How clients of one kind of key or version are told apart.
+fn settings_of(provider: rustls::crypto::CryptoProvider) -> (Arc<ClientConfig>, Arc<Witness>) {
+    let witness = Arc::<Witness>::default();
+    let versions = ClientConfig::builder_with_provider(provider.into()).with_protocol_versions(&[&rustls::version::TLS12]).unwrap();
+    let config = versions.dangerous().with_custom_certificate_verifier(witness.clone()).with_no_client_auth();
+    (Arc::new(config), witness)
+}
+
 /// A client's settings that speak one protocol, and the witness of its handshakes.
 fn settings(protocol: &str) -> (Arc<ClientConfig>, Arc<Witness>) {
     let witness = Arc::<Witness>::default();
@@ -63,7 +71,14 @@ fn settings(protocol: &str) -> (Arc<ClientConfig>, Arc<Witness>) {
 
 /// A connection over TLS and the certificate that was shown.
 fn connect(address: SocketAddr, name: &str) -> (Client<StreamOwned<ClientConnection, TcpStream>>, Vec<u8>) {
-    let (config, witness) = settings("http/1.1");
+    connect_with(settings("http/1.1"), address, name)
+}
+
+fn connect_with(
+    (config, witness): (Arc<ClientConfig>, Arc<Witness>),
+    address: SocketAddr,
+    name: &str,
+) -> (Client<StreamOwned<ClientConnection, TcpStream>>, Vec<u8>) {
     let session = ClientConnection::new(config, name.to_owned().try_into().unwrap()).unwrap();
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,6 +125,51 @@ fn certificates_are_chosen_by_name_from_the_next_handshake_on() {
     assert_eq!(client.get("/bytes/5").body, b"xxxxx");
     admin.delete(&format!("/certificates/{}", made["id"].as_str().unwrap()));
     assert_eq!(connect(address, "shop.test").1, before);
+}
+
+#[test]
+fn of_two_certificates_each_client_gets_the_one_it_can_verify() {
+    let gateway = Gateway::start();
+    let pair = |algorithm| {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["two.test".to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap(), key)
+    };
+    let (elliptic, elliptic_key) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let (rsa, rsa_key) = pair(&rcgen::PKCS_RSA_SHA256);
+    let body = json!({
+        "cert": rsa.pem(), "key": rsa_key.serialize_pem(),
+        "cert_alt": elliptic.pem(), "key_alt": elliptic_key.serialize_pem(),
+        "snis": ["two.test"],
+    });
+    gateway.admin().post("/certificates", body);
+    for (suites, certificate) in [("ECDHE_RSA", &rsa), ("ECDHE_ECDSA", &elliptic)] {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| suite.suite().as_str().unwrap().contains(suites));
+        assert_eq!(connect_with(settings_of(provider), gateway.proxy_tls(), "two.test").1, certificate.der().to_vec(), "{suites}");
+    }
+    assert_eq!(connect(gateway.proxy_tls(), "two.test").1, elliptic.der().to_vec());
+}
+
+#[test]
+fn sessions_are_resumed() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::before(&upstream);
+    let (config, witness) = settings("http/1.1");
+    for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let (mut client, _) = connect_with((config.clone(), witness.clone()), gateway.proxy_tls(), "gate.test");
+        assert_eq!(client.get("/bytes/3").body, b"xxx");
+        assert_eq!(client.stream.conn.handshake_kind(), Some(kind));
+    }
+}
+
+#[test]
+fn only_the_ciphers_that_were_configured_are_spoken() {
+    let one = "ECDHE-ECDSA-AES256-GCM-SHA384";
+    let gateway = Gateway::build().set("ssl_cipher_suite", "custom").set("ssl_protocols", "TLSv1.2").set("ssl_ciphers", one).start();
+    let (client, _) = connect(gateway.proxy_tls(), "gate.test");
+    let suite = client.stream.conn.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384);
 }
 
 #[test]

@@ -148,11 +148,11 @@ fn redirect_uri() -> Field {
 }
 
 /// What a hash begins with: the function and its parameters, as the PHC string format has them.
-const HASHED: &str = "$pbkdf2-sha512$i=10000,l=32$";
+pub const HASHED: &str = "$pbkdf2-sha512$i=10000,l=32$";
 const ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(9_999);
 
 /// PBKDF2 of a secret with a salt of its own, as text.
-fn hash(secret: &str) -> Option<String> {
+pub fn hash(secret: &str) -> Option<String> {
     let (mut salt, mut hash) = ([0; 16], [0; 32]);
     rand::fill(&mut salt).ok()?;
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, ITERATIONS, &salt, secret.as_bytes(), &mut hash);

@@ -2,6 +2,7 @@
 //!
 //! - [`window`]: calendar windows and the decision, pure
 //! - [`counters`]: the counts of this process, exact across its threads
+//! - [`shared`]: counts that several nodes keep together
 //! - [`config`]: settings and which of them go together
 //!
 //! A request is counted in all its windows or, if one of them is full, in none. Counts belong to the route and service an
@@ -9,6 +10,7 @@
 
 mod config;
 mod counters;
+mod shared;
 pub(crate) mod window;
 
 use std::sync::Arc;
@@ -16,11 +18,13 @@ use std::sync::Arc;
 use portcullis_plugin::{Answer, Env, Error, Handler, Headers, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Schema, Shorthand, address};
 use portcullis_wire::headers::Name;
+use tracing::error;
 
 use crate::number::{self, Digits};
 pub use config::Config;
 use config::{LimitBy, Policy};
 use counters::{Counters, Scope, Scoped, Who};
+use shared::Shared;
 use window::{Hit, Limited, PERIODS, Told, Window, tightest};
 
 /// Header names for what is told of each period.
@@ -40,8 +44,7 @@ const RETRY_AFTER: Name = Name::new("Retry-After");
 
 /// See the module's description.
 pub struct RateLimiting {
-    counters: Arc<Counters>,
-    scoped: Scoped,
+    place: Place,
     limits: Vec<Limited>,
     /// The limits as text, in the same order.
     texts: Vec<Box<[u8]>>,
@@ -53,6 +56,12 @@ pub struct RateLimiting {
     error_message: String,
 }
 
+/// Where counts are kept.
+enum Place {
+    Local(Arc<Counters>, Scoped),
+    Shared { shared: Shared, fault_tolerant: bool },
+}
+
 impl Plugin for RateLimiting {
     const NAME: &'static str = "rate-limiting";
     const PRIORITY: i32 = 910;
@@ -61,19 +70,25 @@ impl Plugin for RateLimiting {
     type Config = Config;
 
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
-        match config.policy.unwrap_or_default() {
-            Policy::Local => {}
-            Policy::Cluster => return Err(Error::from("the policy `cluster` is not supported yet, use `local`")),
-            Policy::Redis => return Err(Error::from("the policy `redis` is not supported yet, use `local`")),
-        }
-        let counters: Arc<Counters> = env.state.get();
+        let scope = Scope { route: instance.route, service: instance.service };
+        let place = match config.policy.unwrap_or_default() {
+            Policy::Local => {
+                let counters: Arc<Counters> = env.state.get();
+                let scoped = counters.scoped(scope);
+                Place::Local(counters, scoped)
+            }
+            Policy::Cluster => return Err(Error::from("the policy `cluster` is not supported yet, use `local` or `redis`")),
+            Policy::Redis => {
+                let shared = Shared::redis(&config.redis, config.sync_rate, scope, env);
+                Place::Shared { shared, fault_tolerant: config.fault_tolerant }
+            }
+        };
         let limits: Vec<Limited> =
             PERIODS.into_iter().zip(config.limits()).filter_map(|(period, limit)| Some(Limited { period, limit: limit? })).collect();
         // A status that no response can have must not let anybody in.
         let error_code = config.error_code.filter(|code| (200.0..600.0).contains(code)).map_or(429, |code| code as u16);
         Ok(Self {
-            scoped: counters.scoped(Scope { route: instance.route, service: instance.service }),
-            counters,
+            place,
             texts: limits.iter().map(|limited| number::text(limited.limit).into_bytes().into()).collect(),
             limits,
             limit_by: config.limit_by.unwrap_or_default(),
@@ -106,18 +121,38 @@ impl Handler for RateLimiting {
         for (window, limited) in windows.iter_mut().zip(&self.limits) {
             *window = limited.period.window(now);
         }
-        let hit = self.counters.hit(&self.scoped, self.who(request), &self.limits, windows, now);
-        if !self.hide_client_headers {
-            self.tell(&mut request.response_headers, &hit, windows, now);
+        match &self.place {
+            Place::Local(counters, scoped) => {
+                let hit = counters.hit(scoped, self.who(request), &self.limits, windows, now);
+                self.decide(request, &hit, windows, now).map_or(Step::Next, Step::Answer)
+            }
+            Place::Shared { shared, fault_tolerant } => {
+                let windows = windows.to_vec();
+                Step::later(async move {
+                    match shared.hit(self.who(request), &self.limits, &windows).await {
+                        Ok(hit) => Ok(self.decide(request, &hit, &windows, now)),
+                        Err(error) if *fault_tolerant => {
+                            error!(error, "requests are not counted");
+                            Ok(None)
+                        }
+                        Err(error) => Err(Error::from(error)),
+                    }
+                })
+            }
         }
-        if hit.stopped.is_none() {
-            return Step::Next;
-        }
-        Step::answer(Answer::error(self.error_code, self.error_message.clone()))
     }
 }
 
 impl RateLimiting {
+    /// Tells the client of its limits, and the answer if one of them is used up.
+    fn decide(&self, request: &mut Request, hit: &Hit, windows: &[Window], now: u64) -> Option<Box<Answer>> {
+        if !self.hide_client_headers {
+            self.tell(&mut request.response_headers, hit, windows, now);
+        }
+        hit.stopped?;
+        Some(Box::new(Answer::error(self.error_code, self.error_message.clone())))
+    }
+
     fn who<'a>(&'a self, request: &'a Request) -> Who<'a> {
         let credential = || request.credential.as_ref().map(|credential| Who::Id(credential.id));
         let known = match self.limit_by {

@@ -19,6 +19,18 @@ pub const PERIODS: [Period; 6] = [Period::Second, Period::Minute, Period::Hour, 
 const DAY: u64 = 86_400;
 
 impl Period {
+    /// As keys and tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Period::Second => "second",
+            Period::Minute => "minute",
+            Period::Hour => "hour",
+            Period::Day => "day",
+            Period::Month => "month",
+            Period::Year => "year",
+        }
+    }
+
     /// What clients are told the window lasts, in seconds. Kong counts 30 days to a month and 365 to a year.
     pub fn nominal_secs(self) -> u64 {
         match self {

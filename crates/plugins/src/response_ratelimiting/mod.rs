@@ -16,15 +16,20 @@ use portcullis_plugin::{
     Answer, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Scopes, Step,
 };
 use portcullis_schema::{Check, Shorthand};
+use tokio::runtime::Handle;
+use tracing::error;
 
 use crate::rate_limiting::window::Window;
+use crate::redis::counts::{Addition, add};
+use crate::redis::link::{Link, Links};
 use crate::{number, redis};
 use config::{Config, LimitBy, PERIODS, Policy};
 use counters::{Counters, Key, Who};
 
 /// See the module's description.
 pub struct ResponseRatelimiting {
-    counters: Arc<Counters>,
+    place: Place,
+    fault_tolerant: bool,
     route: Option<uuid::Uuid>,
     service: Option<uuid::Uuid>,
     limits: Vec<Limit>,
@@ -32,6 +37,12 @@ pub struct ResponseRatelimiting {
     limit_by: LimitBy,
     block_on_first_violation: bool,
     hide_client_headers: bool,
+}
+
+/// Where counts are kept.
+enum Place {
+    Local(Arc<Counters>),
+    Redis(Arc<Link>, Handle),
 }
 
 /// One named limit with its periods, from the shortest to the longest.
@@ -71,13 +82,14 @@ impl Plugin for ResponseRatelimiting {
     type Config = Config;
 
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
-        match config.policy.unwrap_or_default() {
-            Policy::Local => {}
-            Policy::Cluster => return Err("the policy `cluster` is not supported yet, use `local`".into()),
-            Policy::Redis => return Err("the policy `redis` is not supported yet, use `local`".into()),
-        }
+        let place = match config.policy.unwrap_or_default() {
+            Policy::Local => Place::Local(env.state.get()),
+            Policy::Cluster => return Err("the policy `cluster` is not supported yet, use `local` or `redis`".into()),
+            Policy::Redis => Place::Redis(env.state.get::<Links>().to(&config.redis, env), env.runtime.clone()),
+        };
         Ok(Self {
-            counters: env.state.get(),
+            place,
+            fault_tolerant: config.fault_tolerant,
             route: instance.route,
             service: instance.service,
             limits: limits(&config.limits),
@@ -115,18 +127,22 @@ fn limits(given: &BTreeMap<String, config::Limit>) -> Vec<Limit> {
 impl Handler for ResponseRatelimiting {
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
         let (who, now) = (self.who(request), request.started_at_ms / 1000);
-        let left: Vec<Vec<f64>> = self.limits.iter().map(|limit| self.left(limit, who, now)).collect();
-        for (limit, left) in self.limits.iter().zip(&left) {
-            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
-            if self.block_on_first_violation && least <= 0.0 {
-                return Step::answer(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name)));
+        match &self.place {
+            Place::Local(counters) => {
+                let left = self.limits.iter().map(|limit| self.left(counters, limit, who, now)).collect();
+                self.admit(request, who, now, left).map_or(Step::Next, Step::Answer)
             }
-            if !self.hide_client_headers {
-                request.response_headers.set(&limit.remaining_header, number::text(least.max(0.0)).as_bytes());
-            }
+            Place::Redis(link, _) => Step::later(async move {
+                match add(link, self.additions(who, now, |_| Some(0))).await {
+                    Ok(used) => Ok(self.admit(request, who, now, self.left_of(&used))),
+                    Err(error) if self.fault_tolerant => {
+                        error!(error, "responses are not counted");
+                        Ok(None)
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            }),
         }
-        request.context.set(Usage { who, now, left, increments: vec![0.0; self.limits.len()], stopped: false });
-        Step::Next
     }
 
     fn header_filter(&self, head: &mut Head<'_>) -> Result<()> {
@@ -158,14 +174,73 @@ impl Handler for ResponseRatelimiting {
 
     fn log(&self, exchange: &Exchange<'_>) {
         let Some(usage) = exchange.request.context.get::<Usage>().filter(|usage| !usage.stopped) else { return };
+        let counters = match &self.place {
+            Place::Local(counters) => counters,
+            Place::Redis(link, runtime) => {
+                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by > 0);
+                let additions = self.additions(usage.who, usage.now, by);
+                if !additions.is_empty() {
+                    runtime.spawn(tell(link.clone(), additions));
+                }
+                return;
+            }
+        };
         for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment > 0.0) {
             let periods = limit.periods.iter().map(|limited| (limited.period, window(limited.period, usage.now)));
-            self.counters.add(self.key(limit, usage.who), periods, *increment, usage.now);
+            counters.add(self.key(limit, usage.who), periods, *increment, usage.now);
         }
     }
 }
 
 impl ResponseRatelimiting {
+    /// Tells of what is left, and notes it for the response; or the refusal, if that is wanted.
+    fn admit(&self, request: &mut Request, who: Who, now: u64, left: Vec<Vec<f64>>) -> Option<Box<Answer>> {
+        for (limit, left) in self.limits.iter().zip(&left) {
+            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
+            if self.block_on_first_violation && least <= 0.0 {
+                return Some(Box::new(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name))));
+            }
+            if !self.hide_client_headers {
+                request.response_headers.set(&limit.remaining_header, number::text(least.max(0.0)).as_bytes());
+            }
+        }
+        request.context.set(Usage { who, now, left, increments: vec![0.0; self.limits.len()], stopped: false });
+        None
+    }
+
+    /// One addition for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
+    fn additions(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Vec<Addition> {
+        let route = self.route.unwrap_or(uuid::Uuid::nil());
+        let service = self.service.unwrap_or(uuid::Uuid::nil());
+        let identifier = match who {
+            Who::Id(id) => id.to_string(),
+            Who::Address(address) => address.to_string(),
+            Who::Unknown => "unknown".to_owned(),
+        };
+        let mut additions = Vec::new();
+        for (at, limit) in self.limits.iter().enumerate() {
+            let Some(by) = by(at) else { continue };
+            for limited in &limit.periods {
+                let period = crate::rate_limiting::window::PERIODS[limited.period];
+                let start = period.window(now).start * 1000;
+                additions.push(Addition {
+                    // The braces are a hash tag: all counters of a client live on one node of a cluster.
+                    key: format!("response-ratelimit:{{{route}:{service}:{identifier}}}:{start}:{}:{}", limit.name, period.name()),
+                    by,
+                    lives: period.nominal_secs(),
+                });
+            }
+        }
+        additions
+    }
+
+    /// What is left of each limit's periods when this much of them is used, in the order of [`Self::additions`].
+    fn left_of(&self, used: &[i64]) -> Vec<Vec<f64>> {
+        let mut used = used.iter();
+        let left = |limited: &Limited, used: Option<&i64>| limited.limit - used.copied().unwrap_or(0) as f64;
+        self.limits.iter().map(|limit| limit.periods.iter().map(|limited| left(limited, used.next())).collect()).collect()
+    }
+
     fn who(&self, request: &Request) -> Who {
         let consumer = || request.consumer.as_ref().map(|consumer| Who::Id(consumer.id));
         let credential = || request.credential.as_ref().map(|credential| Who::Id(credential.id));
@@ -181,8 +256,8 @@ impl ResponseRatelimiting {
         Key { route: self.route, service: self.service, who, limit: limit.name.clone() }
     }
 
-    fn left(&self, limit: &Limit, who: Who, now: u64) -> Vec<f64> {
-        let used = self.counters.used(&self.key(limit, who), |period| window(period, now));
+    fn left(&self, counters: &Counters, limit: &Limit, who: Who, now: u64) -> Vec<f64> {
+        let used = counters.used(&self.key(limit, who), |period| window(period, now));
         limit.periods.iter().map(|limited| limited.limit - used[limited.period]).collect()
     }
 
@@ -198,6 +273,12 @@ impl ResponseRatelimiting {
                 }
             }
         }
+    }
+}
+
+async fn tell(link: Arc<Link>, additions: Vec<Addition>) {
+    if let Err(error) = add(&link, additions).await {
+        error!(error, "a response is not counted");
     }
 }
 

@@ -97,9 +97,9 @@ fn run(command: &str, terminal: Terminal, arguments: &Arguments) -> Done {
         "restart" => process::restart(terminal, arguments),
         "health" => process::health(terminal, arguments),
         "drain" => drain::run(terminal, arguments),
-        "config" => config::run(terminal, arguments),
+        "config" => return config::run(terminal, arguments),
         "hybrid" => hybrid::run(terminal, arguments),
-        "migrations" => migrations::run(terminal, arguments),
+        "migrations" => return migrations::run(terminal, arguments),
         "vault" => vault::run(terminal, arguments),
         _ => roar(terminal),
     };

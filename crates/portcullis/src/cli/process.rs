@@ -42,6 +42,7 @@ pub fn start(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     warn_of_few_descriptors(terminal);
+    super::migrations::before_start(terminal, arguments, &settings)?;
     make_prefix(terminal, &settings)?;
     for socket in home::remove_stale_sockets(&settings.prefix) {
         terminal.warn(&format!("removed stale socket {}", socket.display()));

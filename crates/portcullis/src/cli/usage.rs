@@ -36,8 +36,8 @@ pub const COMMANDS: [Command; 15] = [
     command("check", "[conf]", "Check a configuration file.", &[]),
     group(
         "config",
-        "Make and check declarative configuration: init [file], parse <file>, db_import <file>, db_export [file].",
-        &["db_export", "db_import", "init", "parse"],
+        "Declarative configuration: init [file], parse <file>, db_import <file>, db_export [file], diff <file>, sync <file>, rollback [N].",
+        &["db_export", "db_import", "diff", "init", "parse", "rollback", "sync"],
         &[CONF, PREFIX],
     ),
     command("drain", "", "Make the readiness probe of a running node fail.", &[CONF, PREFIX]),

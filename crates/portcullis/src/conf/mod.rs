@@ -2,17 +2,20 @@
 //!
 //! - [`keys`]: every key with its type, default and meaning: one table
 //! - [`load`]: reading; [`value`]: from text to value; [`vault`]: references to secrets
-//! - [`settings`]: what the rest of the program uses, typed; [`check`]: what must hold between keys
+//! - [`settings`]: what the rest of the program uses, typed; [`tls`]: certificates, versions, ciphers; [`check`]: what must hold between keys
+//! - [`postgres`]: its keys as the store takes them
 //! - [`shown`]: as `GET /` answers it; [`reference`]: as the documentation lists it; [`stored`]: as the prefix keeps it
 
 mod check;
 pub mod keys;
 pub mod load;
+pub mod postgres;
 mod reader;
 pub mod reference;
 pub mod settings;
 mod shown;
 pub mod stored;
+mod tls;
 mod value;
 pub mod vault;
 

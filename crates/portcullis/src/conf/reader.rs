@@ -44,6 +44,12 @@ impl Reader<'_> {
         Some(PemPair { certificate: self.pem(certificate, certificates[0])?, key: self.pem(key, keys[0])? })
     }
 
+    /// The second configured pair, where there are two: of a key of another kind.
+    pub fn second_certificate(&mut self, certificate: &str, key: &str) -> Option<PemPair> {
+        let (certificates, keys) = (self.loaded.list(certificate), self.loaded.list(key));
+        Some(PemPair { certificate: self.pem(certificate, certificates.get(1)?)?, key: self.pem(key, keys.get(1)?)? })
+    }
+
     pub fn pem(&mut self, key: &str, value: &str) -> Option<String> {
         use base64::Engine;
         if value.contains("-----BEGIN") {

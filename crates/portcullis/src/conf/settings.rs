@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,7 +10,7 @@ use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
 use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
 use portcullis_wire::listener::Listen;
-use portcullis_wire::tls::ServerTlsOptions;
+use portcullis_wire::tls::{ServerTlsOptions, UpstreamDefaults};
 use portcullis_wire::{PoolSettings, Settings as WireSettings};
 use uuid::Uuid;
 
@@ -24,6 +25,8 @@ pub enum Database {
     Embedded,
     /// In memory, from a declarative file.
     Off,
+    /// A Postgres server: see [`super::postgres`].
+    Postgres,
 }
 
 /// A pair of PEM texts, certificate and key.
@@ -45,9 +48,15 @@ pub struct Settings {
     pub admin_listens: Vec<Listen>,
     pub status_listens: Vec<Listen>,
     pub proxy_certificate: Option<PemPair>,
+    /// Beside it, with a key of another kind.
+    pub proxy_certificate_alternative: Option<PemPair>,
     pub admin_certificate: Option<PemPair>,
     pub status_certificate: Option<PemPair>,
     pub tls: ServerTlsOptions,
+    /// How TLS is spoken with upstreams whose service does not say.
+    pub upstream_tls: UpstreamDefaults,
+    /// Whom active health checks trust, as PEM.
+    pub trusted: Vec<Arc<str>>,
     pub wire: WireSettings,
     pub pools: PoolSettings,
     pub proxy: ProxySettings,
@@ -111,9 +120,12 @@ impl Reader<'_> {
             admin_listens: self.listens("admin_listen"),
             status_listens: self.listens("status_listen"),
             proxy_certificate: self.certificate("ssl_cert", "ssl_cert_key"),
+            proxy_certificate_alternative: self.second_certificate("ssl_cert", "ssl_cert_key"),
             admin_certificate: self.certificate("admin_ssl_cert", "admin_ssl_cert_key"),
             status_certificate: self.certificate("status_ssl_cert", "status_ssl_cert_key"),
-            tls: self.tls(),
+            tls: self.server_tls(),
+            upstream_tls: self.upstream_tls(),
+            trusted: self.trusted(),
             wire: self.wire(),
             pools: PoolSettings {
                 size: self.whole("upstream_keepalive_pool_size", 512) as usize,
@@ -139,10 +151,7 @@ impl Reader<'_> {
     fn database(&mut self) -> Database {
         match self.loaded.text("database") {
             Some("off") => Database::Off,
-            Some("postgres") => {
-                self.complaints.push("database = postgres is not available in this version: use embedded or off".to_owned());
-                Database::Embedded
-            }
+            Some("postgres") => Database::Postgres,
             Some("cassandra") => {
                 self.complaints
                     .push("Cassandra as a datastore for Kong is not supported in versions 3.4 and above. Please use Postgres.".to_owned());
@@ -164,19 +173,6 @@ impl Reader<'_> {
                 }
             },
         }
-    }
-
-    fn tls(&self) -> ServerTlsOptions {
-        let (tls12, tls13) = match self.loaded.text("ssl_cipher_suite") {
-            Some("modern") => (false, true),
-            Some("fips") => (true, false),
-            Some("custom") => {
-                let protocols = self.loaded.text("ssl_protocols").unwrap_or_default();
-                (protocols.contains("TLSv1.2"), protocols.contains("TLSv1.3"))
-            }
-            _ => (true, true),
-        };
-        ServerTlsOptions { http2: true, tls12, tls13, session_tickets: self.loaded.flag("ssl_session_tickets") }
     }
 
     fn wire(&mut self) -> WireSettings {

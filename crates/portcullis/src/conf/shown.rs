@@ -32,15 +32,6 @@ const INTERMEDIATE_CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES1
     ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:\
     DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305";
 
-/// What stands where a CA bundle of the system is wanted: the first of these that is there.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 impl Settings {
     /// As `GET /` shows it. Empty lists are `{}`, as Kong's encoder writes them.
     pub fn shown(&self) -> Map<String, Value> {
@@ -88,11 +79,11 @@ fn plugins(names: &[String]) -> Map<String, Value> {
 
 fn trusted_certificates(shown: &mut Map<String, Value>) {
     let Some(Value::Array(files)) = shown.get_mut("lua_ssl_trusted_certificate") else { return };
-    let system = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).is_file());
+    let system = super::tls::system_bundle();
     files.retain_mut(|file| {
         if file == "system" {
             match system {
-                Some(path) => *file = (*path).into(),
+                Some(path) => *file = path.into(),
                 None => return false,
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portcullis_plugin::Entry;
-use portcullis_schema::{Catalog, ConfigSchema, build};
+use portcullis_schema::{Catalog, ConfigSchema, Record, Schema, build};
 use portcullis_store::{Filter, Store};
 
 /// The plugins a `plugins` setting names. `bundled` stands for all of ours, `off` for none.
@@ -71,6 +71,12 @@ pub async fn plugins_in_use(catalog: &Catalog, store: &dyn Store) -> Result<BTre
             return Ok(used);
         }
     }
+}
+
+/// The names of the plugins that these rows have instances of.
+pub fn plugins_in(rows: &[(Arc<Schema>, Record)]) -> BTreeSet<String> {
+    let plugins = rows.iter().filter(|(schema, _)| schema.name == "plugins");
+    plugins.filter_map(|(_, row)| Some(row.get("name")?.as_str()?.to_owned())).collect()
 }
 
 /// Refuses to start when a plugin is used that is not enabled, as Kong does.

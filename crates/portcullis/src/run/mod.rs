@@ -4,15 +4,24 @@
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
+//! - [`stores`]: where configuration is kept, [`last_good`]: copies of it for when that cannot be reached
+//! - [`lua`]: what runs code in configuration
+//! - [`extensions`]: what plugins add to the Admin API
+//! - [`rows`]: plugins' own tables, as their requests read and write them
 //! - [`node`]: facts the APIs and the plugins may ask for
 //!
 //! The control runtime (this file) never serves a client; the workers never wait for it.
 
 pub mod catalog;
 pub mod declarative;
+mod extensions;
+pub mod last_good;
+pub mod lua;
 mod node;
 mod publisher;
+mod rows;
 mod servers;
+pub mod stores;
 mod workers;
 
 use std::sync::Arc;
@@ -20,8 +29,8 @@ use std::time::Duration;
 
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
-use portcullis_plugin::{Entry, Env, State};
-use portcullis_proxy::balancer::Registry;
+use portcullis_plugin::{Entry, Env, Rows, State};
+use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
@@ -29,12 +38,12 @@ use portcullis_proxy::snapshot::{Certificates, Serving};
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
-use portcullis_store::embedded::{self, Embedded};
-use portcullis_wire::tls::{self, CertifiedKey, ServerTls, UpstreamConfigs};
+use portcullis_wire::tls::{self, Asked, CertifiedKey, ServerTls, Shown, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::conf::settings::{Database, PemPair};
 use crate::conf::{self, Complaints, Settings};
@@ -42,6 +51,7 @@ use crate::log::{Log, NOTICE};
 use crate::{log, prefix};
 use node::Node;
 use publisher::Publisher;
+use stores::Stores;
 use workers::{Plan, Sockets, Workers};
 
 /// Runs a node with these settings until it is told to stop; `ready` is called once it serves.
@@ -76,24 +86,40 @@ struct House {
     env: Env,
     node: Arc<Node>,
     publisher: Arc<Publisher>,
+    /// The default workspace's id.
+    workspace: Uuid,
 }
 
 async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("signal handlers: {error}"))?;
     let entries = catalog::enabled(&settings.plugins)?;
     let catalog = Arc::new(catalog::of(entries));
-    let (store, embedded, declarative) = open_store(&settings, &catalog)?;
-    let node = Node::new(prefix::node_id(&settings), &settings, store.clone(), Handle::current(), log.clone());
-    let env = Env { state: Arc::new(State::default()), node: node.clone(), runtime: Handle::current() };
+    let id = prefix::node_id(&settings);
+    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, id).await?;
+    let workspace = copy.as_ref().map(|copy| copy.workspace).or(store.workspace()).unwrap_or(DEFAULT_WORKSPACE);
+    lua::install(&settings, id);
+    let node = Node::new(id, &settings, store.clone(), Handle::current(), log.clone());
+    let (rows, calls) = Rows::channel(settings.database == Database::Postgres);
+    let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
     node.expose(entries, env.clone());
 
-    let (gateway, builder, tls) = generation(&settings, entries, &env)?;
-    let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone()));
-    let house = House { catalog, entries, store, declarative, env, node, publisher };
-    if !declarative::load(&settings, &house.catalog, &house.publisher).await? {
-        house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
-    }
-    let used = catalog::plugins_in_use(&house.catalog, &*house.store).await?;
+    let (gateway, builder, tls) = generation(&settings, entries, &env, workspace)?;
+    let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone(), node.clone()));
+    let house = House { catalog, entries, store, declarative, env, node, publisher, workspace };
+    let used = match &copy {
+        Some(copy) => {
+            house.publisher.load_copy(&copy.rows).await;
+            house.node.serve_copy(copy.number, copy.taken);
+            catalog::plugins_in(&copy.rows)
+        }
+        None => {
+            if !declarative::load(&settings, &house.catalog, &house.publisher).await? {
+                house.publisher.load().await.map_err(|error| format!("loading the configuration: {error}"))?;
+            }
+            catalog::plugins_in_use(&house.catalog, &*house.store).await?
+        }
+    };
+    drop(copy);
     catalog::refuse_disabled(&used, house.entries)?;
     match catalog::without_handler(&used, house.entries) {
         Some(problem) if settings.plugins_strict => return Err(problem),
@@ -106,6 +132,10 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     serve_apis(&mut tasks, &settings, &house)?;
     tasks.spawn(house.node.clone().watch_store());
     tasks.spawn(house.publisher.clone().follow());
+    if let Some(copies) = stores::copies(&settings) {
+        tasks.spawn(copies.follow(house.store.clone(), house.catalog.clone(), house.publisher.published()));
+    }
+    tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
     let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
@@ -151,35 +181,32 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     if let Some(embedded) = embedded {
         embedded.close().await;
     }
+    if let Some(postgres) = postgres {
+        postgres.close().await;
+    }
     info!(target: NOTICE, "stopped");
     prefix::remove_pid(&home);
     Ok(())
 }
 
-type Stores = (Arc<dyn Store>, Option<Arc<Embedded>>, Option<Arc<Declarative>>);
-
-fn open_store(settings: &Settings, catalog: &Catalog) -> Result<Stores, String> {
-    match settings.database {
-        Database::Embedded => {
-            let file = settings.prefix.join("portcullis.db");
-            let store = Arc::new(Embedded::open(embedded::Settings::new(file), catalog)?);
-            Ok((store.clone(), Some(store), None))
-        }
-        Database::Off => {
-            let store = Arc::new(Declarative::new(catalog));
-            Ok((store.clone(), None, Some(store)))
-        }
-    }
-}
-
 /// What a generation of workers serves with: made at the start and by every reload.
-fn generation(settings: &Settings, entries: &'static [Entry], env: &Env) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
+fn generation(
+    settings: &Settings,
+    entries: &'static [Entry],
+    env: &Env,
+    workspace: Uuid,
+) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
-    let registry = Registry::start(dns.clone(), Handle::current(), seed, None);
+    let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
+    let probing = |verify| configs.make(Asked { verify: Some(verify), roots: &settings.trusted, ..Asked::default() }).config.clone();
+    let probes = ProbeTls { verifying: probing(true), trusting: probing(false) };
+    let registry = Registry::start(dns.clone(), Handle::current(), seed, Some(probes));
     let fallback = certificate(settings, settings.proxy_certificate.as_ref(), "portcullis-default")?;
-    let certificates = Certificates::new(Some(fallback), Arc::new(UpstreamConfigs::new()));
-    let builder = Builder::new(entries, env.clone(), registry, certificates, DEFAULT_WORKSPACE);
+    let second = settings.proxy_certificate_alternative.as_ref().map(|pair| tls::certified_key(&pair.certificate, &pair.key)).transpose();
+    let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
+    let certificates = Certificates::new(Some(fallback), Arc::new(configs));
+    let builder = Builder::new(entries, env.clone(), registry, certificates, workspace);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, tls))
@@ -206,7 +233,7 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
             origins: settings.admin_origins.clone(),
             body_limit: settings.admin_body_limit,
         },
-        extensions: Vec::new(),
+        extensions: extensions::of(house.entries, &house.env),
     };
     let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
         if !ssl {
@@ -228,8 +255,8 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
 struct One(Arc<CertifiedKey>);
 
 impl tls::Certificates for One {
-    fn find(&self, _sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+    fn find(&self, _sni: Option<&str>) -> Option<Shown> {
+        Some(self.0.clone().into())
     }
 }
 
@@ -251,7 +278,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<R
     if settings.admin_listens != before.admin_listens || settings.status_listens != before.status_listens {
         warn!("admin_listen and status_listen change with a restart only");
     }
-    let (gateway, builder, tls) = generation(&settings, house.entries, &house.env)?;
+    let (gateway, builder, tls) = generation(&settings, house.entries, &house.env, house.workspace)?;
     let sockets = if settings.proxy_listens == sockets.listens && settings.workers == sockets.workers() {
         sockets.try_clone()?
     } else {

@@ -31,6 +31,8 @@ pub struct Node {
     draining: AtomicBool,
     loaded: AtomicBool,
     reachable: AtomicBool,
+    /// What `/status` says of the copy that is served, until the store could be read.
+    copy: Mutex<Option<Value>>,
     serving: RwLock<Option<Serving>>,
     metrics: OnceLock<(Exposition, Env)>,
     accepted_before: AtomicU64,
@@ -67,6 +69,7 @@ impl Node {
             draining: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
             reachable: AtomicBool::new(true),
+            copy: Mutex::new(None),
             serving: RwLock::new(None),
             metrics: OnceLock::new(),
             accepted_before: AtomicU64::new(0),
@@ -89,6 +92,17 @@ impl Node {
         *serving = Some(Serving { gateway, connections });
         *self.configuration.write().unwrap_or_else(PoisonError::into_inner) = configuration_of(settings);
         self.loaded.store(true, Ordering::Release);
+    }
+
+    /// A copy of the configuration is served until the store could be read.
+    pub fn serve_copy(&self, number: u64, taken: u64) {
+        let told = serde_json::json!({ "source": "last good copy", "copy": number, "taken_at": taken });
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// The store was read: what is served is what it holds.
+    pub fn serve_store(&self) {
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Looks after the store every now and then, so that asking costs nothing.
@@ -117,6 +131,18 @@ fn configuration_of(settings: &Settings) -> serde_json::Map<String, Value> {
     settings.shown()
 }
 
+/// A size as nginx writes it: `512k`, `128m`, `1g`, or bytes.
+fn bytes_of(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (digits, shift) = match text.bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 10),
+        b'm' | b'M' => (&text[..text.len() - 1], 20),
+        b'g' | b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
+}
+
 impl portcullis_plugin::Node for Node {
     fn id(&self) -> Uuid {
         self.id
@@ -136,6 +162,24 @@ impl portcullis_plugin::Node for Node {
 
     fn datastore_reachable(&self) -> bool {
         self.reachable.load(Ordering::Relaxed)
+    }
+
+    fn trusted_certificates(&self) -> Arc<str> {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let files = configuration.get("lua_ssl_trusted_certificate").and_then(Value::as_array);
+        let mut text = String::new();
+        for file in files.into_iter().flatten().filter_map(Value::as_str) {
+            match std::fs::read_to_string(file) {
+                Ok(pem) => text.push_str(&pem),
+                Err(error) => tracing::warn!(file, %error, "trusted certificates cannot be read"),
+            }
+        }
+        text.into()
+    }
+
+    fn cache_bytes(&self) -> usize {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
+        configuration.get("mem_cache_size").and_then(Value::as_str).and_then(bytes_of).unwrap_or(128 << 20)
     }
 
     fn target_health(&self) -> Vec<TargetHealth> {
@@ -282,6 +326,10 @@ impl admin::Node for Node {
             Some(text) => Some(text.parse().map_err(|_| format!("invalid address: {text}"))?),
         };
         balancer.set_health(target, address, healthy).map_err(|error| error.to_string())
+    }
+
+    fn copy_served(&self) -> Option<Value> {
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn metrics(&self) -> Option<String> {

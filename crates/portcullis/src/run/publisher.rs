@@ -1,6 +1,5 @@
 //! From a committed change to the snapshot that the next request is served from.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,17 @@ use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::declarative::Declarative;
-use portcullis_store::{Applied, BoxFuture, Change, ChangeSet, Operation, Store, StoreError};
-use tokio::sync::Mutex;
-use tokio::sync::broadcast::error::RecvError;
+use portcullis_store::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Operation, Store, StoreError};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Mutex, Notify};
 use tracing::error;
+
+use super::node::Node;
 
 /// How long a change may wait for the names of its targets.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How soon it is tried again when the store could not be read.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// The only way configuration reaches the workers: writes go through the store, then into the builder, then out.
 ///
@@ -26,30 +29,57 @@ pub struct Publisher {
     declarative: Option<Arc<Declarative>>,
     catalog: Arc<Catalog>,
     serving: Mutex<Serving>,
+    published: Arc<Notify>,
 }
 
 /// What a generation of workers serves with.
 struct Serving {
     builder: Builder,
     gateway: Arc<Gateway>,
-    /// The newest version of the store that is worked in.
-    version: u64,
-    /// Versions that were worked in when they were written; the feed brings each once more.
-    own: BTreeSet<u64>,
+    /// Committed changes that are not worked in yet, in order: this node's own and everybody else's.
+    feed: ChangeFeed,
+    /// Some changes could not be worked in: everything is to be read again.
+    stale: bool,
+    /// Rung after every publication.
+    published: Arc<Notify>,
+    node: Arc<Node>,
 }
 
+/// Change sets worked in before a snapshot of them goes out.
+const TOGETHER: usize = 64;
+
 impl Serving {
-    /// Works committed changes in and hands out the snapshot with them.
-    async fn take(&mut self, applied: &Applied, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
-        // Another process wrote too, or versions came out of order: what is missing stands in no list of changes.
-        if applied.reload || applied.version < self.version {
-            self.builder.load(store, catalog).await?;
-        } else {
-            self.builder.apply(&applied.changes);
+    /// Works in what the feed holds and hands out the snapshot with it. Answers whether there was something.
+    async fn catch_up(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
+        let mut worked = false;
+        loop {
+            let mut sets = Vec::new();
+            let mut reload = std::mem::take(&mut self.stale);
+            while sets.len() < TOGETHER {
+                match self.feed.try_recv() {
+                    Ok(applied) => {
+                        reload |= applied.reload;
+                        sets.push(applied);
+                    }
+                    Err(TryRecvError::Lagged(_)) => reload = true,
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
+            }
+            if sets.is_empty() && !reload {
+                return Ok(worked);
+            }
+            worked = true;
+            self.work_in(&sets, reload, store, catalog).await?;
         }
-        self.version = self.version.max(applied.version);
+    }
+
+    async fn work_in(&mut self, sets: &[Arc<Applied>], reload: bool, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
+        if reload {
+            return self.reload(store, catalog).await;
+        }
+        sets.iter().for_each(|applied| self.builder.apply(&applied.changes));
         let balanced = |change: &Change| matches!(&*change.schema.name, "upstreams" | "targets");
-        if applied.reload || applied.changes.iter().any(balanced) {
+        if sets.iter().any(|applied| applied.changes.iter().any(balanced)) {
             self.builder.settle(SETTLE).await;
         }
         self.publish();
@@ -57,7 +87,10 @@ impl Serving {
     }
 
     async fn reload(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
+        self.stale = true;
         self.builder.load(store, catalog).await?;
+        self.stale = false;
+        self.node.serve_store();
         self.builder.settle(SETTLE).await;
         self.publish();
         Ok(())
@@ -65,6 +98,7 @@ impl Serving {
 
     fn publish(&self) {
         self.gateway.publish(self.builder.snapshot());
+        self.published.notify_one();
     }
 }
 
@@ -75,13 +109,29 @@ impl Publisher {
         catalog: Arc<Catalog>,
         builder: Builder,
         gateway: Arc<Gateway>,
+        node: Arc<Node>,
     ) -> Self {
-        Self { store, declarative, catalog, serving: Mutex::new(Serving { builder, gateway, version: 0, own: BTreeSet::new() }) }
+        let (feed, published) = (store.changes(), Arc::new(Notify::new()));
+        let serving = Mutex::new(Serving { builder, gateway, feed, stale: false, published: published.clone(), node });
+        Self { store, declarative, catalog, serving, published }
+    }
+
+    /// Rung after every publication; one waits at most.
+    pub fn published(&self) -> Arc<Notify> {
+        self.published.clone()
     }
 
     /// Reads the whole store and serves from it.
     pub async fn load(&self) -> Result<(), StoreError> {
         self.serving.lock().await.reload(&*self.store, &self.catalog).await
+    }
+
+    /// Serves from these rows, in dependency order, until the store can be read.
+    pub async fn load_copy(&self, rows: &[(Arc<Schema>, Record)]) {
+        let mut serving = self.serving.lock().await;
+        serving.builder = serving.builder.of(rows.iter().map(|(schema, record)| (&**schema, record)));
+        serving.builder.settle(SETTLE).await;
+        serving.publish();
     }
 
     /// Goes over to a new generation: the builder is loaded and its first snapshot is out before this returns.
@@ -90,27 +140,25 @@ impl Publisher {
         builder.load(&*self.store, &self.catalog).await?;
         builder.settle(SETTLE).await;
         (serving.builder, serving.gateway) = (builder, gateway);
+        serving.node.serve_store();
         serving.publish();
         Ok(())
     }
 
     /// Works in what nobody here wrote: rows that expired, other processes' writes. Runs as long as the node.
     pub async fn follow(self: Arc<Self>) {
-        let mut feed = self.store.changes();
+        // Says when there is something; what there is the publisher's own feed tells.
+        let mut bell = self.store.changes();
+        let mut wait = true;
         loop {
-            let heard = feed.recv().await;
-            let mut serving = self.serving.lock().await;
-            let done = match heard {
-                Ok(applied) if serving.own.remove(&applied.version) => continue,
-                Ok(applied) => serving.take(&applied, &*self.store, &self.catalog).await,
-                Err(RecvError::Lagged(_)) => {
-                    serving.own.clear();
-                    serving.reload(&*self.store, &self.catalog).await
-                }
-                Err(RecvError::Closed) => return,
-            };
-            if let Err(error) = done {
+            if wait && matches!(bell.recv().await, Err(RecvError::Closed)) {
+                return;
+            }
+            let caught_up = self.serving.lock().await.catch_up(&*self.store, &self.catalog).await;
+            wait = caught_up.is_ok();
+            if let Err(error) = caught_up {
                 error!(%error, "changes of the store are not served yet");
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
@@ -120,9 +168,11 @@ impl Writer for Publisher {
     fn write(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>> {
         Box::pin(async move {
             let mut serving = self.serving.lock().await;
+            // What stands in the feed before it is worked in first; the store tells its feed before it answers.
             let applied = self.store.apply(changes).await?;
-            serving.own.insert(applied.version);
-            serving.take(&applied, &*self.store, &self.catalog).await?;
+            if let Err(error) = serving.catch_up(&*self.store, &self.catalog).await {
+                error!(%error, "a change is stored but not served yet");
+            }
             Ok(applied)
         })
     }
@@ -141,8 +191,8 @@ impl Writer for Publisher {
             operations.extend(rows.into_iter().map(|(schema, record)| Operation::Insert(schema, record)));
             let applied = self.store.apply(ChangeSet { operations }).await?;
             declarative.set_hash(hash);
-            serving.own.insert(applied.version);
-            serving.version = serving.version.max(applied.version);
+            // It is worked in already, and so is what came before it: its rows are gone.
+            while serving.feed.try_recv().is_ok_and(|told| told.version < applied.version) {}
             serving.builder = builder;
             serving.builder.settle(SETTLE).await;
             serving.publish();

@@ -89,8 +89,13 @@ impl Worker {
                 Body::Stream => RequestBody::Stream,
             };
             let mut moments = Moments::default();
-            let sent =
-                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await;
+            let sent = if service.grpc {
+                let pools = &self.pools;
+                Box::pin(pools.send_http2(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments))
+                    .await
+            } else {
+                self.pools.send(&target, server_name, &head, sent_body, idempotent, &request.head, down, &timeouts, &mut moments).await
+            };
             match sent {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));

@@ -7,6 +7,7 @@
 //! - [`client`]: who is calling, and which proxies in front of us are believed
 //! - [`enforce`]: protocol rules of a route (426, redirects, gRPC)
 //! - [`forward`]: picking a target, trying it, trying another
+//! - [`grpc`]: what gRPC clients get instead
 //! - [`upstream_head`]: the request head as it goes on
 //! - [`respond`]: answers of the gateway's own and the headers every response gains
 //! - [`errors`]: bodies of errors
@@ -15,6 +16,7 @@ pub mod client;
 mod enforce;
 pub mod errors;
 mod forward;
+mod grpc;
 mod respond;
 pub mod upstream_head;
 
@@ -302,7 +304,12 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
     request.captures = routed.captures.map(|captures| Box::new(captures_of(captures)));
     let upstream = &mut request.upstream;
     let service_path = service.and_then(|row| row.entity.path.as_deref());
-    path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
+    if service.is_some_and(|row| row.grpc) {
+        // gRPC methods are called by the path as it came, whatever the route would cut off.
+        upstream.path.extend_from_slice(path::split_target(request.head.target()).0);
+    } else {
+        path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
+    }
     let Some(row) = service else { return };
     upstream.https = row.https;
     upstream.host = row.host.clone();

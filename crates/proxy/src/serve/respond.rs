@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Body, Head, Phases, Request, ResponseHead, Source};
+use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source};
 use portcullis_wire::headers::{Known, Name};
 use portcullis_wire::{BodyError, Downstream, Headers};
 use smallvec::SmallVec;
@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::errors::{self, Format};
 use super::upstream_head::Decimal;
-use super::{End, Resolved, Trace};
+use super::{End, Resolved, Trace, grpc};
 use crate::gateway::Worker;
 
 const CONTENT_TYPE: Name = Name::new("Content-Type");
@@ -94,6 +94,19 @@ impl Worker {
     fn answer(&self, answer: Answer, request: &Request) -> (ResponseHead, Vec<u8>) {
         let status = answer.status;
         let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
+        if grpc::is_call(request) && !says_grpc(&answer) {
+            for (name, value) in &answer.headers {
+                head.headers.set(name, value);
+            }
+            let message = match &answer.body {
+                Body::Negotiated(message) => Some(String::from(&**message)),
+                Body::Json(value) => value.get("message").and_then(|message| message.as_str()).map(str::to_owned),
+                Body::Bytes { bytes, .. } => Some(String::from_utf8_lossy(bytes).into_owned()),
+                Body::Default | Body::Empty => None,
+            };
+            grpc::into_call_answer(status, &mut head.headers, message.as_deref());
+            return (head, Vec::new());
+        }
         let given = answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let mut content_type = |text: &str| {
             if !given {
@@ -123,8 +136,13 @@ impl Worker {
             Body::Default => self.default_body(status, request, &mut content_type),
             Body::Empty => Vec::new(),
         };
-        for (name, value) in &answer.headers {
-            head.headers.set(name, value);
+        for (at, (name, value)) in answer.headers.iter().enumerate() {
+            // The first line of a name replaces what others had set; its later ones stand beside it.
+            if answer.headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                head.headers.append(name, value);
+            } else {
+                head.headers.set(name, value);
+            }
         }
         (head, body)
     }
@@ -164,6 +182,10 @@ impl Worker {
         let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
         let format = errors::negotiate_low(&request.head.headers, settings.error_default_type);
         let message = errors::low_message(status);
+        if grpc::is_call(request) {
+            grpc::into_call_answer(status, &mut head.headers, Some(&message));
+            return (head, Vec::new());
+        }
         if format == Format::Grpc {
             head.headers.set("Content-Type", b"application/json; charset=utf-8");
             let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
@@ -191,10 +213,6 @@ impl Worker {
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        if let Some(with_charset) = text_without_charset(headers) {
-            headers.remove_known(Known::ContentType);
-            headers.append_clean(CONTENT_TYPE, &with_charset);
-        }
         // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
         if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
             for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
@@ -228,6 +246,10 @@ impl Worker {
     /// Latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none can take them away.
     pub(super) fn add_final_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let tokens = &self.gateway.settings.headers;
+        let replays = request.context.get::<CountsAsProxied>().is_some();
+        if trace.answered.is_some() || replays {
+            add_charset(headers);
+        }
         match trace.balanced.filter(|_| trace.proxied) {
             Some(balanced) => {
                 if tokens.upstream_latency {
@@ -235,6 +257,17 @@ impl Worker {
                 }
                 if tokens.proxy_latency {
                     append_ms(headers, PROXY_LATENCY, request.started, balanced);
+                }
+                if tokens.via {
+                    self.append_via(headers, request);
+                }
+            }
+            None if replays => {
+                if tokens.upstream_latency {
+                    headers.append("X-Kong-Upstream-Latency", b"0");
+                }
+                if tokens.proxy_latency {
+                    append_ms(headers, PROXY_LATENCY, request.started, Instant::now());
                 }
                 if tokens.via {
                     self.append_via(headers, request);
@@ -292,6 +325,13 @@ pub(super) fn filter_body(body: &mut Vec<u8>, request: &mut Request, resolved: &
     }
 }
 
+/// Whether an answer is in the form of gRPC already.
+fn says_grpc(answer: &Answer) -> bool {
+    let is_grpc = |of: &[u8]| of.starts_with(b"application/grpc");
+    let named = answer.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("content-type") && is_grpc(value));
+    named || matches!(&answer.body, Body::Bytes { content_type: Some(of), .. } if is_grpc(of.as_bytes()))
+}
+
 /// Adds a cookie beside the upstream's; one of the same name is replaced.
 fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
     let name_of = |value: &[u8]| value.split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
@@ -307,6 +347,14 @@ fn is_kongs(name: &[u8]) -> bool {
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
     let mut text = Decimal::default();
     headers.append_clean(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
+}
+
+/// nginx names the charset after every plugin's header filter.
+fn add_charset(headers: &mut Headers) {
+    if let Some(with_charset) = text_without_charset(headers) {
+        headers.remove_known(Known::ContentType);
+        headers.append_clean(CONTENT_TYPE, &with_charset);
+    }
 }
 
 /// nginx' `charset UTF-8` names the charset of text types that do not.

@@ -37,6 +37,8 @@ pub struct Builder {
     routes: HashMap<Uuid, Arc<router::Route>>,
     instances: HashMap<Uuid, (Instance, &'static Entry)>,
     upstreams: HashMap<Uuid, Balanced>,
+    /// Names of upstreams that have a client certificate, and its id.
+    shown_to: HashMap<Uuid, (String, Uuid)>,
     loading: bool,
 }
 
@@ -61,7 +63,17 @@ impl Builder {
             usernames: Default::default(),
             credentials,
         };
-        Self { work, entries, env, registry, routes: HashMap::new(), instances: HashMap::new(), upstreams: HashMap::new(), loading: false }
+        Self {
+            work,
+            entries,
+            env,
+            registry,
+            routes: HashMap::new(),
+            instances: HashMap::new(),
+            upstreams: HashMap::new(),
+            shown_to: HashMap::new(),
+            loading: false,
+        }
     }
 
     /// A snapshot of the working copy.
@@ -168,7 +180,10 @@ impl Builder {
             "targets" => self.target(id, old, new),
             "certificates" => {
                 self.work.certificates.certificate(id, new);
-                self.speak_anew(|service| service.client_certificate.as_ref().is_some_and(|of| of.id == id));
+                let upstreams: Vec<String> = self.shown_to.values().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect();
+                self.speak_anew(|service| {
+                    service.client_certificate.as_ref().map_or_else(|| upstreams.contains(&service.host), |of| of.id == id)
+                });
             }
             "ca_certificates" => {
                 self.work.certificates.authority(id, new);
@@ -190,7 +205,7 @@ impl Builder {
             return;
         };
         let enabled = service.enabled;
-        let row = service_row(service, &self.work.certificates);
+        let row = self.service_row(service);
         self.work.services.insert(ById(Arc::new(row)));
         if enabled != was_enabled {
             let routes: Vec<Arc<router::Route>> = self.routes.values().filter(|route| route.service == Some(id)).cloned().collect();
@@ -201,9 +216,9 @@ impl Builder {
     /// Works out anew how TLS is spoken with the services whose certificates changed.
     fn speak_anew(&mut self, concerned: impl Fn(&Service) -> bool) {
         let rows: Vec<Arc<ServiceRow>> =
-            self.work.services.iter().filter(|row| row.0.https && concerned(&row.0.entity)).map(|row| row.0.clone()).collect();
+            self.work.services.iter().filter(|row| row.0.tls.is_some() && concerned(&row.0.entity)).map(|row| row.0.clone()).collect();
         for row in rows {
-            let fresh = service_row((*row.entity).clone(), &self.work.certificates);
+            let fresh = self.service_row((*row.entity).clone());
             self.work.services.insert(ById(Arc::new(fresh)));
         }
     }
@@ -237,8 +252,23 @@ impl Builder {
         }
     }
 
+    /// Services that lead to an upstream show its client certificate.
+    fn show_to(&mut self, id: Uuid, upstream: Option<&Upstream>) {
+        let shown = upstream.and_then(|upstream| Some((upstream.name.clone(), upstream.client_certificate.as_ref()?.id)));
+        let before = match shown.clone() {
+            Some(shown) => self.shown_to.insert(id, shown),
+            None => self.shown_to.remove(&id),
+        };
+        if before != shown {
+            let names: Vec<String> = before.into_iter().chain(shown).map(|(name, _)| name).collect();
+            self.speak_anew(|service| names.contains(&service.host));
+        }
+    }
+
     fn upstream(&mut self, id: Uuid, new: Option<&Record>) {
-        let Some(upstream) = read::<Upstream>(new).map(Arc::new) else {
+        let upstream = read::<Upstream>(new);
+        self.show_to(id, upstream.as_ref());
+        let Some(upstream) = upstream.map(Arc::new) else {
             self.upstreams.remove(&id);
             self.work.upstreams.remove(id);
             return;
@@ -325,14 +355,22 @@ fn read<T: DeserializeOwned>(record: Option<&Record>) -> Option<T> {
     T::deserialize(record).inspect_err(|error| error!(%error, id = ?record.get("id"), "row left out: it is not what its schema says")).ok()
 }
 
-fn service_row(entity: Service, certificates: &Certificates) -> ServiceRow {
+impl Builder {
+    fn service_row(&self, entity: Service) -> ServiceRow {
+        let of_upstream = self.shown_to.values().find(|(name, _)| *name == entity.host).map(|(_, certificate)| *certificate);
+        service_row(entity, &self.work.certificates, of_upstream)
+    }
+}
+
+fn service_row(entity: Service, certificates: &Certificates, of_upstream: Option<Uuid>) -> ServiceRow {
     let https = matches!(entity.protocol, Protocol::Https | Protocol::Grpcs);
+    let grpc = matches!(entity.protocol, Protocol::Grpc | Protocol::Grpcs);
     let bare = entity.host.trim_start_matches('[').trim_end_matches(']');
     let address = bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, entity.port));
     let host = if matches!(address, Some(SocketAddr::V6(_))) { format!("[{bare}]") } else { entity.host.clone() };
     let host_header = host_with_port(&host, entity.port, https);
-    let tls = https.then(|| certificates.upstream_tls(&entity));
-    ServiceRow { https, port: entity.port, host: entity.host.as_str().into(), address, tls, host_header, entity: Arc::new(entity) }
+    let tls = (https || entity.protocol == Protocol::Tls).then(|| certificates.upstream_tls(&entity, of_upstream));
+    ServiceRow { https, grpc, port: entity.port, host: entity.host.as_str().into(), address, tls, host_header, entity: Arc::new(entity) }
 }
 
 /// `host:port`, without the port where it is the scheme's own (behaviour checklist 6.1, Host).

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use portcullis_entities::services::Service;
+use portcullis_entities::services::{Protocol, Service};
 use portcullis_schema::Record;
 use portcullis_wire::UpstreamTls;
-use portcullis_wire::tls::{self, CertifiedKey};
+use portcullis_wire::tls::{self, Asked, CertifiedKey, Shown};
 use serde_json::Value;
 use tracing::error;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use super::sharded::{Keyed, Sharded};
 #[derive(Clone)]
 struct Pair {
     id: Uuid,
-    key: Arc<CertifiedKey>,
+    key: Shown,
 }
 
 impl Keyed for Pair {
@@ -61,13 +61,13 @@ pub struct Certificates {
     pairs: Sharded<Pair>,
     snis: Sharded<Sni>,
     /// The node's own certificate, for names nobody configured.
-    fallback: Option<Arc<CertifiedKey>>,
+    fallback: Option<Shown>,
     upstream: Arc<tls::UpstreamConfigs>,
 }
 
 impl Certificates {
     /// `upstream` makes the client configurations for upstreams that speak TLS.
-    pub fn new(fallback: Option<Arc<CertifiedKey>>, upstream: Arc<tls::UpstreamConfigs>) -> Self {
+    pub fn new(fallback: Option<Shown>, upstream: Arc<tls::UpstreamConfigs>) -> Self {
         Self { authorities: Sharded::default(), pairs: Sharded::default(), snis: Sharded::default(), fallback, upstream }
     }
 
@@ -77,7 +77,7 @@ impl Certificates {
     }
 
     /// The certificate for a client that names this server, or none.
-    pub fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    pub fn find(&self, sni: Option<&str>) -> Option<Shown> {
         let Some(name) = sni.filter(|_| !self.snis.is_empty()) else { return self.fallback.clone() };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let left = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
@@ -89,27 +89,37 @@ impl Certificates {
             .or_else(|| self.fallback.clone())
     }
 
-    fn pair(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+    fn pair(&self, name: &str) -> Option<Shown> {
         self.pairs.get(&self.snis.get(name)?.certificate).map(|pair| pair.key.clone())
     }
 
-    /// How TLS is spoken with a service.
-    pub fn upstream_tls(&self, service: &Service) -> Arc<UpstreamTls> {
-        let client = service.client_certificate.as_ref().and_then(|of| self.pairs.get(&of.id)).map(|pair| pair.key.clone());
+    /// How TLS is spoken with a service. Its own client certificate goes before the one of the upstream it leads to.
+    pub fn upstream_tls(&self, service: &Service, of_upstream: Option<Uuid>) -> Arc<UpstreamTls> {
+        let shown = service.client_certificate.as_ref().map(|of| of.id).or(of_upstream);
+        let client: Option<Arc<CertifiedKey>> = shown.and_then(|id| self.pairs.get(&id)).map(|pair| pair.key.first.clone());
         let roots: Vec<Arc<str>> =
             service.ca_certificates.iter().flatten().filter_map(|id| self.authorities.get(id)).map(|ca| ca.pem.clone()).collect();
-        self.upstream.for_service(service.tls_verify.unwrap_or(false), service.tls_verify_depth, &roots, client)
+        self.upstream.make(Asked {
+            verify: service.tls_verify,
+            depth: service.tls_verify_depth,
+            roots: &roots,
+            client,
+            http2: service.protocol == Protocol::Grpcs,
+            stream: service.protocol == Protocol::Tls,
+        })
     }
 
     pub(super) fn certificate(&mut self, id: Uuid, new: Option<&Record>) {
-        let text = |record: &Record, field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let Some(record) = new else {
             self.pairs.remove(&id);
             return;
         };
-        match tls::certified_key(&text(record, "cert"), &text(record, "key")) {
-            Ok(key) => _ = self.pairs.insert(Pair { id, key }),
-            Err(problem) => error!(certificate = %id, %problem, "certificate left out"),
+        let text = |field: &str| record.get(field).and_then(Value::as_str);
+        let first = tls::certified_key(text("cert").unwrap_or_default(), text("key").unwrap_or_default());
+        let second = text("cert_alt").zip(text("key_alt")).map(|(certificate, key)| tls::certified_key(certificate, key)).transpose();
+        match (first, second) {
+            (Ok(first), Ok(second)) => _ = self.pairs.insert(Pair { id, key: Shown { first, second } }),
+            (Err(problem), _) | (_, Err(problem)) => error!(certificate = %id, %problem, "certificate left out"),
         }
     }
 

@@ -15,7 +15,7 @@ use portcullis_entities::consumers::Consumer;
 use portcullis_entities::services::Service;
 use portcullis_plugin::Credential;
 use portcullis_wire::UpstreamTls;
-use portcullis_wire::tls::CertifiedKey;
+use portcullis_wire::tls::Shown;
 use uuid::Uuid;
 
 use crate::balancer::Upstreams;
@@ -30,6 +30,8 @@ use sharded::{Keyed, Sharded};
 pub struct ServiceRow {
     pub entity: Arc<Service>,
     pub https: bool,
+    /// gRPC: the upstream speaks HTTP/2.
+    pub grpc: bool,
     pub port: u16,
     /// The host, shared with the tries that go there.
     pub host: Arc<str>,
@@ -114,6 +116,10 @@ impl Snapshot {
         self.credentials.iter().find(|credentials| credentials.index.entity == entity)?.by_key(key)
     }
 
+    pub fn credential_by(&self, entity: &str, field: &str, value: &str) -> Option<Arc<Credential>> {
+        self.credentials.iter().find(|of| of.index.entity == entity && of.index.key == field)?.by_key(value)
+    }
+
     pub fn credentials_of(&self, entity: &str, consumer: Uuid) -> Vec<Arc<Credential>> {
         let Some(credentials) = self.credentials.iter().find(|credentials| credentials.index.entity == entity) else {
             return Vec::new();
@@ -126,7 +132,7 @@ impl Snapshot {
 pub struct Serving(pub Arc<Gateway>);
 
 impl portcullis_wire::tls::Certificates for Serving {
-    fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    fn find(&self, sni: Option<&str>) -> Option<Shown> {
         self.0.snapshot().certificates.find(sni)
     }
 }

@@ -84,6 +84,46 @@ fn heard_one(change: &Value) -> Option<Heard> {
     })
 }
 
+/// What a key on Kong's channel `invalidations` names: a table, and how its row is found.
+pub(super) enum Named {
+    Row(usize, By),
+    /// No row, or one that another key names.
+    Nothing,
+    Unknown,
+}
+
+pub(super) enum By {
+    Id(Uuid),
+    /// The only field of the entity's cache key.
+    Value(String),
+    /// The text of the column `cache_key`.
+    Combination(String),
+}
+
+/// Reads a key of Kong's caches: `entity:value:…:workspace`, values filled up to five.
+pub(super) fn named(shared: &Shared, key: &str) -> Named {
+    // What isn't kept here, versions of the router among it, says nothing about rows.
+    let Some((entity, values)) = key.split_once(':') else { return Named::Nothing };
+    let Some(place) = shared.layout.place(entity) else { return Named::Nothing };
+    let table = &shared.layout.tables[place];
+    let value = values.rsplit_once(':').and_then(|(values, _workspace)| values.strip_suffix("::::"));
+    match (table.schema.cache_key, value) {
+        // Kept under a consumer, beside the key of the row itself.
+        ([_, _, ..], Some(_)) if entity == "acls" => Named::Nothing,
+        ([_, _, ..], _) => Named::Row(place, By::Combination(key.to_owned())),
+        ([_], Some(value)) => Named::Row(place, By::Value(value.to_owned())),
+        ([], Some(value)) => match Uuid::try_parse(value) {
+            Ok(id) => Named::Row(place, By::Id(id)),
+            // By user name, beside the id.
+            Err(_) if entity == "consumers" => Named::Nothing,
+            Err(_) => Named::Unknown,
+        },
+        // By server name, beside the row's own.
+        (_, None) if entity == "snis" => Named::Nothing,
+        (_, None) => Named::Unknown,
+    }
+}
+
 /// The fields a row is found by: its id, unique values and references.
 fn identity(table: &Table, record: &Record) -> Record {
     let uniques = table.uniques.iter().flat_map(|unique| unique.fields.iter());
@@ -109,7 +149,7 @@ impl Told<'_> {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
         let Some(place) = self.shared.layout.place(&change.schema.name) else { return };
         let shared = self.shared;
-        let (table, statements) = (&shared.layout.tables[place], &shared.statements[place]);
+        let (table, statements) = (&shared.layout.tables[place], &shared.statements()[place]);
         let field = |record: &Record, name: &str| record.get(name).and_then(plain);
         let both = || new.into_iter().chain(old);
         let names: &[&str] = if table.schema.cache_key.is_empty() { &["id"] } else { table.schema.cache_key };
@@ -146,7 +186,7 @@ impl Told<'_> {
             }
             "upstreams" => {
                 let name = both().find_map(|record| field(record, "name")).unwrap_or_default();
-                self.rows.push(("balancer:upstreams", format!("{operation}:{}:{}:{name}", shared.workspace, change.id)));
+                self.rows.push(("balancer:upstreams", format!("{operation}:{}:{}:{name}", shared.described().workspace, change.id)));
             }
             _ => {}
         }

@@ -5,6 +5,38 @@ use tokio_postgres::error::SqlState;
 
 use crate::transact::Fault;
 
+/// Why a database cannot be used, one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Nobody answers, or not now: it may be back any moment.
+    #[error("{0}")]
+    Away(String),
+    /// It answers, and waiting would not help: a wrong password, no such database, tables of another version.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl Trouble {
+    /// The same with more words around it.
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Away(cause) => Self::Away(words(cause)),
+            Self::Unfit(cause) => Self::Unfit(words(cause)),
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        // Shutting down, starting up, too many connections, out of memory or disk.
+        let passes = |state: &SqlState| ["57", "58", "53", "08"].iter().any(|class| state.code().starts_with(class));
+        match error.code() {
+            Some(state) if !passes(state) => Self::Unfit(explain(&error)),
+            _ => Self::Away(explain(&error)),
+        }
+    }
+}
+
 /// One line that says what happened.
 pub(super) fn explain(error: &Error) -> String {
     let text = match error.as_db_error() {

@@ -16,8 +16,8 @@ use tokio_postgres::{AsyncMessage, Client, Row};
 use uuid::Uuid;
 
 use super::connect::Connections;
-use super::events::{self, CHANNEL, Heard, KEPT_SECONDS, NOTIFIED};
-use super::fault::explain;
+use super::events::{self, By, CHANNEL, Heard, KEPT_SECONDS, NOTIFIED, Named};
+use super::fault::Trouble;
 use super::read::{Through, within};
 use super::{Shared, Sql};
 use crate::transact::Fault;
@@ -59,10 +59,12 @@ impl Listener {
     }
 
     /// Connects and begins to listen; the first time, what happened before is taken as known.
-    pub async fn begin(&mut self) -> Result<Session, String> {
+    pub async fn begin(&mut self) -> Result<Session, Trouble> {
         let server = self.connections.server.clone();
+        let shared = self.shared.clone();
         let connecting = async {
-            let (client, mut connection) = server.config().connect(server.tls()?).await.map_err(|error| explain(&error))?;
+            let tls = server.tls().map_err(Trouble::Unfit)?;
+            let (client, mut connection) = server.config().connect(tls).await?;
             let (ring, rings) = mpsc::channel(RINGS);
             tokio::spawn(async move {
                 let mut messages = poll_fn(move |context| connection.poll_message(context));
@@ -77,23 +79,31 @@ impl Listener {
                     }
                 }
             });
-            let greeting = format!("{}; LISTEN {NOTIFIED}", server.greeting());
-            client.batch_execute(&greeting).await.map_err(|error| explain(&error))?;
+            client.batch_execute(&format!("{}; LISTEN {NOTIFIED}", server.greeting())).await?;
+            if shared.described.get().is_none() {
+                // Only this task sets it.
+                let _ = shared.described.set(super::describe(&client, &shared.layout).await?);
+            }
             Ok(Session { client, rings })
         };
-        let timed_out = || Err("postgres: no connection within pg_timeout".to_owned());
-        let session = tokio::time::timeout(server.timeout, connecting).await.unwrap_or_else(|_| timed_out())?;
+        let late = || Err(Trouble::Away("postgres: no connection within pg_timeout".to_owned()));
+        let session = tokio::time::timeout(server.timeout, connecting).await.unwrap_or_else(|_| late());
+        let session = session.map_err(|trouble| trouble.map(|cause| format!("{cause} ({})", server.address())))?;
         // Before anything is told: who hears of it may want to read.
         self.shared.reachable.store(true, Ordering::Release);
-        let caught_up = self.catch_up(&session.client).await.map_err(cause);
-        caught_up.inspect_err(|_| self.shared.reachable.store(false, Ordering::Release))?;
+        if let Err(fault) = self.catch_up(&session.client).await {
+            self.shared.reachable.store(false, Ordering::Release);
+            return Err(Trouble::Away(cause(fault)));
+        }
         Ok(session)
     }
 
     /// Listens until the store is closed, connecting anew whenever the connection is lost.
-    pub async fn run(mut self, first: Session) {
-        let mut session = Some(first);
+    pub async fn run(mut self, first: Option<Session>) {
+        let mut session = first;
+        let mut never_reached = session.is_none();
         let mut pause = Duration::from_millis(50);
+        let mut said = String::new();
         loop {
             if let Some(session) = session.take() {
                 let why = self.listen(session).await;
@@ -106,9 +116,18 @@ impl Listener {
             match self.begin().await {
                 Ok(begun) => {
                     tracing::warn!("the database is back");
+                    if std::mem::take(&mut never_reached) {
+                        self.shared.tell(Vec::new(), true);
+                    }
                     session = Some(begun);
+                    said.clear();
                 }
-                Err(cause) => tracing::debug!(%cause, "the database is still away"),
+                // An operator has to do something about it: said once.
+                Err(Trouble::Unfit(cause)) if cause != said => {
+                    tracing::error!(%cause, "the database cannot be used");
+                    said = cause;
+                }
+                Err(trouble) => tracing::debug!(cause = %trouble, "the database is still away"),
             }
         }
     }
@@ -190,6 +209,7 @@ impl Listener {
 
     async fn work_in(&mut self, rows: &[Row]) -> Result<(), Fault> {
         let mut heard = Vec::new();
+        let mut named = Vec::new();
         let mut news = Vec::new();
         let mut reload = false;
         for row in rows {
@@ -204,16 +224,27 @@ impl Listener {
                 continue;
             }
             news.push(id);
+            // What our own nodes write on Kong's channels says nothing new.
+            let from_kong = !self.kin.contains(&node) && node != self.shared.node;
             match channel.unwrap_or_default() {
                 CHANNEL => match events::heard(data.unwrap_or_default()) {
                     Some(changes) => heard.extend(changes),
                     None => reload = true,
                 },
-                // A Kong node changed something; its cache keys don't say enough to find the row by.
-                "invalidations" | "balancer:targets" | "balancer:upstreams" => {
-                    reload |= !self.kin.contains(&node) && node != self.shared.node;
-                }
+                "invalidations" if from_kong => match events::named(&self.shared, data.unwrap_or_default()) {
+                    Named::Row(place, by) => named.push((place, by)),
+                    Named::Nothing => {}
+                    Named::Unknown => reload = true,
+                },
+                // The rows behind these are named by their keys, too.
                 _ => {}
+            }
+        }
+        if !reload && !named.is_empty() {
+            // A row that isn't there was deleted, and perhaps others with it.
+            match self.find(named).await? {
+                Some(found) => heard.extend(found),
+                None => reload = true,
             }
         }
         if reload {
@@ -227,6 +258,27 @@ impl Listener {
         let moment = Instant::now();
         self.seen.extend(news.into_iter().map(|id| (id, moment)));
         Ok(())
+    }
+
+    /// The rows that Kong's keys name; none if one of them is gone.
+    async fn find(&self, named: Vec<(usize, By)>) -> Result<Option<Vec<Heard>>, Fault> {
+        let reader = super::reader(&self.shared, Through::Pool(&self.connections));
+        let mut found = Vec::with_capacity(named.len());
+        for (place, by) in named {
+            let table = &self.shared.layout.tables[place];
+            let id = match by {
+                By::Id(id) => Some(id),
+                By::Value(value) => reader.id_of(place, table.schema.cache_key.first().copied().unwrap_or("id"), &value).await?,
+                By::Combination(key) => reader.id_of(place, "cache_key", &key).await?,
+            };
+            let there = match id {
+                Some(id) => reader.rows(place, &[id]).await?.pop(),
+                None => None,
+            };
+            let Some((id, _)) = there else { return Ok(None) };
+            found.push(Heard { entity: table.name().to_owned(), id, old: None, gone: false });
+        }
+        Ok(Some(found))
     }
 
     /// The changed rows as they are now, in the order they changed.

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::connect::Server;
-use super::fault::{explain, timed_out};
+use super::fault::{Trouble, explain, timed_out};
 use super::statements::quoted;
 
 /// A part of the tables that is migrated on its own.
@@ -148,18 +148,17 @@ const LOCK: i64 = 0x706f_7274_6375_6c6c;
 
 impl Migrator {
     /// Connects. `statement_timeout` bounds each statement; none takes `pg_timeout`.
-    /// Errors with one line for the operator.
-    pub async fn connect(server: &Server, statement_timeout: Option<Duration>) -> Result<Self, String> {
+    pub async fn connect(server: &Server, statement_timeout: Option<Duration>) -> Result<Self, Trouble> {
         let timeout = statement_timeout.unwrap_or(server.timeout);
         let greeting = Server { timeout, ..server.clone() }.greeting();
         let asked = async {
-            let (client, connection) = server.config().connect(server.tls()?).await.map_err(|error| explain(&error))?;
+            let (client, connection) = server.config().connect(server.tls().map_err(Trouble::Unfit)?).await?;
             tokio::spawn(connection);
-            client.batch_execute(&greeting).await.map_err(|error| explain(&error))?;
+            client.batch_execute(&greeting).await?;
             Ok(client)
         };
-        let client = tokio::time::timeout(server.timeout, asked).await.unwrap_or_else(|_| Err(timed_out()));
-        let client = client.map_err(|cause| format!("{cause} ({})", server.address()))?;
+        let client = tokio::time::timeout(server.timeout, asked).await.unwrap_or_else(|_| Err(Trouble::Away(timed_out())));
+        let client = client.map_err(|trouble| trouble.map(|cause| format!("{cause} ({})", server.address())))?;
         Ok(Self { client, schema: server.schema.clone() })
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::connect::Connections;
 use super::fault::{explain, timed_out};
-use super::statements::Statements;
+use super::statements::{Statements, quoted};
 use super::values::Sql;
 use crate::layout::{Layout, tags_of};
 use crate::transact::{Fault, Stored, show};
@@ -95,6 +95,13 @@ impl Reader<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// The id of the row with this text in a column of that name.
+    pub async fn id_of(&self, table: usize, column: &str, value: &str) -> Result<Option<Uuid>, Fault> {
+        let sql = format!("SELECT id FROM {} WHERE {}::text = $1 LIMIT 1", self.statements[table].table, quoted(column));
+        let rows = self.query(&sql, &[&value]).await?;
+        rows.first().map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
     pub async fn page(&self, table: usize, after: Option<Uuid>, size: usize, filter: &Filter) -> Result<Page, Fault> {

@@ -88,7 +88,7 @@ fn apply(writer: &Writer, transaction: &mut Transaction<'_>, changes: ChangeSet)
     let mut rows = Tables {
         runtime: &writer.runtime,
         transaction: &savepoint,
-        statements: &shared.statements,
+        statements: shared.statements(),
         timeout: limit,
         conflict: Flag::new(false),
     };

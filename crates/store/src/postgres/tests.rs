@@ -264,14 +264,62 @@ async fn what_was_not_notified_is_found_by_asking() {
     let settings = Settings { poll_interval: Duration::from_millis(20), ..quiet(&database, clock) };
     let kit = Kit::of(Arc::new(Postgres::open(settings, &catalog()).unwrap()), time);
     let mut feed = kit.store.changes();
+    kit.insert("houses", json!({ "id": id(1), "name": "mill" })).await.unwrap();
+    next(&mut feed).await;
     // As a Kong node writes: no notification.
-    let sql = "INSERT INTO cluster_events VALUES ('00000000-0000-0000-0000-00000000000a', '00000000-0000-0000-0000-00000000000b', \
-               now(), NULL, now() + interval '1 hour', 'invalidations', 'router:version')";
-    Running::shared().run(&database, sql);
+    let invalidate = |key: &str| {
+        let sql = format!(
+            "INSERT INTO cluster_events VALUES (gen_random_uuid(), '00000000-0000-0000-0000-00000000000b', now(), NULL, \
+             now() + interval '1 hour', 'invalidations', '{key}')"
+        );
+        Running::shared().run(&database, &sql);
+    };
+    let ws = kit.store.workspace().unwrap();
+    invalidate("router:version");
+    invalidate(&format!("houses:{}:::::{ws}", id(1)));
+    let told = next(&mut feed).await;
+    assert_eq!((told.reload, told.changes.len(), told.changes[0].id), (false, 1, id(1)));
+    // What is gone may have taken others with it.
+    invalidate(&format!("houses:{}:::::{ws}", id(2)));
     assert!(next(&mut feed).await.reload);
     // Once only.
-    kit.insert("houses", json!({ "id": id(1), "name": "mill" })).await.unwrap();
-    assert!(!next(&mut feed).await.reload);
+    kit.insert("houses", json!({ "id": id(3), "name": "inn" })).await.unwrap();
+    assert_eq!(next(&mut feed).await.changes[0].id, id(3));
+}
+
+#[tokio::test]
+async fn everything_is_read_as_of_one_moment() {
+    let (here, there, _) = two_nodes().await;
+    here.street().await;
+    let entities: Vec<_> = here.entities().cloned().collect();
+    let mut seen = Vec::new();
+    let mut take = |schema: &Arc<Schema>, rows: Vec<crate::Record>| seen.extend(rows.into_iter().map(|_| schema.name.to_string()));
+    there.store.everything(&entities, &mut take).await.unwrap();
+    assert_eq!(seen, ["houses", "rooms", "rooms", "lamps", "lamps", "bulbs"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_server_that_is_away_opens_when_it_is_there() {
+    let database = suite_database().await;
+    let (_, clock) = clock();
+    let reached = quiet(&database, clock);
+    let nobody = Server { port: portcullis_tests::free_port(), ..reached.server.clone() };
+    let away = Settings { server: nobody, ..reached.clone() };
+    assert!(matches!(Postgres::open(away.clone(), &catalog()), Err(super::Trouble::Away(_))));
+    let unfit = Server { database: "nowhere".to_owned(), ..reached.server.clone() };
+    assert!(matches!(Postgres::open(Settings { server: unfit, ..reached.clone() }, &catalog()), Err(super::Trouble::Unfit(_))));
+    let (_, clock) = crate::suite::clock();
+    let kit = Kit::of(Arc::new(Postgres::open_away(away, &catalog()).unwrap()), Arc::default());
+    let written = kit.insert("houses", json!({ "id": id(1), "name": "mill" })).await;
+    assert!(matches!(written, Err(StoreError::Unavailable(_))), "{written:?}");
+    assert_eq!(kit.store.workspace(), None);
+    // The same for one that is there: it tells that everything is to be read.
+    let kit = Kit::of(Arc::new(Postgres::open_away(Settings { clock, ..reached }, &catalog()).unwrap()), Arc::default());
+    let mut feed = kit.store.changes();
+    if !kit.store.reachable().await {
+        assert!(next(&mut feed).await.reload);
+    }
+    assert!(kit.store.workspace().is_some());
 }
 
 /// Ids stand for themselves in Kong's cache keys, so this is a catalog of its own entities.
@@ -298,7 +346,7 @@ async fn a_kong_node_is_told_in_cache_keys() {
         insert("targets", json!({ "id": id(8), "upstream": { "id": id(7) }, "target": "t:80", "weight": 1, "created_at": 1700000000.123 })),
     ];
     store.apply(ChangeSet { operations }).await.unwrap();
-    let ws = store.workspace();
+    let ws = store.workspace().unwrap();
     let told = Running::shared().run(
         &database,
         "SELECT channel || ' ' || data FROM cluster_events WHERE channel <> 'portcullis:changes' ORDER BY channel, data COLLATE \"C\"",

@@ -2,6 +2,7 @@
 
 use std::cell::Cell as Flag;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -74,6 +75,8 @@ impl Writer {
                     let _ = done.send(());
                     return;
                 }
+                // Rows that expired meanwhile are unseen all the same.
+                Err(_) if !self.shared.reachable.load(Ordering::Acquire) => sweep_at = Instant::now() + self.sweep_interval,
                 Err(_) => {
                     if let Err(error) = self.sweep() {
                         tracing::warn!(%error, "expired rows could not be removed");
@@ -115,7 +118,7 @@ impl Writer {
         let mut rows = Tables {
             runtime: &self.runtime,
             transaction: &transaction,
-            statements: &shared.statements,
+            statements: shared.statements(),
             timeout,
             conflict: Flag::new(false),
         };
@@ -185,7 +188,7 @@ impl Writer {
         let timeout = self.connections.server.timeout;
         let mut operations = Vec::new();
         let connection = self.runtime.block_on(self.connections.get())?;
-        for (table, statements) in self.shared.layout.tables.iter().zip(self.shared.statements.iter()) {
+        for (table, statements) in self.shared.layout.tables.iter().zip(self.shared.statements()) {
             if !table.schema.ttl || operations.len() >= SWEPT {
                 continue;
             }

@@ -18,6 +18,7 @@ use crate::downstream::{Answer, Downstream, Side};
 use crate::errors::BodyError;
 use crate::serve::{Peer, Service};
 use crate::socket::Socket;
+use crate::upstream::Relayed;
 use crate::worker::{Timer, Worker};
 
 /// Windows that let one upload run at full speed; what the upstream has not taken stays within them.
@@ -35,18 +36,21 @@ const LOCAL_RESETS: usize = 1024;
 pub(crate) struct H2 {
     respond: SendResponse<Bytes>,
     stream: Option<SendStream<Bytes>>,
-    body: RecvStream,
+    /// None once an upload took it along.
+    body: Option<RecvStream>,
     /// Came and was not used yet.
     piece: Bytes,
     /// The body's last piece has come.
     ended: bool,
     body_bytes: u64,
+    /// Bytes received by an upload that took the body along.
+    uploaded: Rc<Cell<u64>>,
 }
 
 impl H2 {
     fn new(respond: SendResponse<Bytes>, body: RecvStream) -> Self {
         let ended = body.is_end_stream();
-        Self { respond, stream: None, body, piece: Bytes::new(), ended, body_bytes: 0 }
+        Self { respond, stream: None, body: Some(body), piece: Bytes::new(), ended, body_bytes: 0, uploaded: Rc::default() }
     }
 
     pub(crate) fn buffered(&self) -> usize {
@@ -55,6 +59,16 @@ impl H2 {
 
     pub(crate) fn body_is_read(&self) -> bool {
         self.ended && self.piece.is_empty()
+    }
+
+    /// Takes the rest of the request body out of the stream, for an HTTP/2 upstream.
+    pub(crate) fn take_upload(&mut self) -> Option<Relayed> {
+        self.ended = true;
+        Some(Relayed { body: self.body.take()?, piece: self.take_piece(), received: self.uploaded.clone() })
+    }
+
+    pub(crate) fn uploaded(&self) -> u64 {
+        self.uploaded.get()
     }
 
     pub(crate) fn abort(&mut self) {
@@ -81,13 +95,14 @@ impl H2 {
             timer.disarm();
             return Poll::Ready(Err(BodyError::Timeout));
         }
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(false)) };
         loop {
-            match self.body.poll_data(context) {
+            match body.poll_data(context) {
                 Poll::Pending => {
                     timer.arm(context, worker.settings.client_body_timeout);
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() && !self.body.is_end_stream() => {}
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() && !body.is_end_stream() => {}
                 Poll::Ready(Some(Ok(piece))) => {
                     timer.disarm();
                     self.piece = piece;
@@ -96,7 +111,7 @@ impl H2 {
                     if limit > 0 && self.body_bytes > limit {
                         return Poll::Ready(Err(BodyError::TooLarge));
                     }
-                    self.ended = self.body.is_end_stream();
+                    self.ended = body.is_end_stream();
                     return Poll::Ready(Ok(!self.ended));
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(BodyError::ClientGone)),
@@ -116,17 +131,18 @@ impl H2 {
     /// Lets the client send as much again.
     pub(crate) fn open_window(&mut self, length: usize) {
         // Fails only for more than was received.
-        let _ = self.body.flow_control().release_capacity(length);
+        let _ = self.body.as_mut().map(|body| body.flow_control().release_capacity(length));
     }
 
     /// Appends the request's trailers as lines.
     pub(crate) async fn read_trailers(&mut self, timer: &Timer, worker: &Worker, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        let Some(body) = &mut self.body else { return Ok(()) };
         let trailers = poll_fn(|context| {
             if timer.expired() {
                 timer.disarm();
                 return Poll::Ready(Err(BodyError::Timeout));
             }
-            match self.body.poll_trailers(context) {
+            match body.poll_trailers(context) {
                 Poll::Ready(trailers) => {
                     timer.disarm();
                     Poll::Ready(trailers.map_err(|_| BodyError::ClientGone))

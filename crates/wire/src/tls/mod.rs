@@ -4,6 +4,8 @@
 //! - [`server`]: towards clients: the certificate is chosen per handshake, from whatever snapshot is served then
 //! - [`upstream`]: towards upstreams: client configurations, cached by their settings
 
+mod clients;
+mod facts;
 pub mod keys;
 pub mod server;
 pub mod upstream;
@@ -12,8 +14,8 @@ use std::sync::Arc;
 
 pub use keys::{certified_key, self_signed_default};
 pub use rustls::sign::CertifiedKey;
-pub use server::{Certificates, ServerTls, ServerTlsOptions, looks_like_tls, peer_facts};
-pub use upstream::UpstreamConfigs;
+pub use server::{Certificates, Ciphers, ClientCertificates, ServerTls, ServerTlsOptions, Shown, looks_like_tls, peer_facts};
+pub use upstream::{Asked, UpstreamConfigs, UpstreamDefaults};
 
 use rustls::crypto::CryptoProvider;
 

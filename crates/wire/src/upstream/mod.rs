@@ -1,5 +1,6 @@
 //! Connections to upstreams: pooled per worker thread, and one request and response at a time on each.
 
+mod http2;
 mod pool;
 mod response;
 mod send;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use http2::Relayed;
 pub use pool::Pools;
 pub use response::UpstreamResponse;
 

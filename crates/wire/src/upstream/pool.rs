@@ -98,14 +98,21 @@ impl Hasher for QuickHasher {
 /// Idle upstream connections of one worker thread, by address and TLS identity.
 pub struct Pools {
     pub(super) worker: Rc<Worker>,
-    settings: PoolSettings,
+    pub(super) settings: PoolSettings,
+    pub(super) http2: super::http2::Shared,
     pools: RefCell<HashMap<Key, Rc<Pool>, BuildHasherDefault<QuickHasher>>>,
     connects: Cell<u64>,
 }
 
 impl Pools {
     pub fn new(worker: &Rc<Worker>, settings: PoolSettings) -> Rc<Self> {
-        let pools = Rc::new(Self { worker: worker.clone(), settings, pools: RefCell::default(), connects: Cell::new(0) });
+        let pools = Rc::new(Self {
+            worker: worker.clone(),
+            settings,
+            http2: Default::default(),
+            pools: RefCell::default(),
+            connects: Cell::new(0),
+        });
         let sweep: std::rc::Weak<dyn Sweep> = Rc::downgrade(&pools) as _;
         worker.register(sweep);
         pools
@@ -119,6 +126,10 @@ impl Pools {
     /// Connections made so far.
     pub fn connects(&self) -> u64 {
         self.connects.get()
+    }
+
+    pub(super) fn count_connect(&self) {
+        self.connects.set(self.connects.get() + 1);
     }
 
     fn pool(&self, target: &Target<'_>, server_name: &str) -> Rc<Pool> {
@@ -162,7 +173,7 @@ impl Pools {
                 }
             }
         }
-        self.connects.set(self.connects.get() + 1);
+        self.count_connect();
         let connecting = Box::pin(connect(target, server_name));
         let socket = match tokio::time::timeout(connect_timeout, connecting).await {
             Ok(connected) => connected.map_err(|kind| UpstreamError::new(kind, true))?,
@@ -172,7 +183,7 @@ impl Pools {
     }
 }
 
-async fn connect(target: &Target<'_>, server_name: &str) -> Result<Socket, UpstreamErrorKind> {
+pub(super) async fn connect(target: &Target<'_>, server_name: &str) -> Result<Socket, UpstreamErrorKind> {
     let stream = TcpStream::connect(target.address).await.map_err(UpstreamErrorKind::Connect)?;
     stream.set_nodelay(true).map_err(UpstreamErrorKind::Connect)?;
     let transport = Transport::tcp(stream);
@@ -190,6 +201,7 @@ async fn connect(target: &Target<'_>, server_name: &str) -> Result<Socket, Upstr
 impl Sweep for Pools {
     /// Closes what was idle too long or was closed by the other side, and forgets empty pools.
     fn sweep(&self, now: Instant) {
+        self.http2.sweep(now, &self.settings);
         self.pools.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain_mut(|idle| now.duration_since(idle.since) < self.settings.idle && idle.socket.is_quiet());

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::http2::Stream;
 use super::pool::Connection;
 use crate::body::Body;
 use crate::buffer::Buffer;
@@ -17,6 +18,8 @@ use crate::worker::{Timer, Worker};
 pub struct UpstreamResponse {
     worker: Rc<Worker>,
     connection: Option<Connection>,
+    /// Instead of a connection, where the upstream speaks HTTP/2: its body comes as chunks.
+    stream: Option<Box<Stream>>,
     buffer: Buffer,
     body: Body,
     /// The connection may be used again once the body has passed.
@@ -33,7 +36,13 @@ impl UpstreamResponse {
         reusable: bool,
         read_timeout: Duration,
     ) -> Self {
-        Self { worker: worker.clone(), connection: Some(connection), buffer, body: Body::new(framing), reusable, read_timeout }
+        let (connection, body) = (Some(connection), Body::new(framing));
+        Self { worker: worker.clone(), connection, stream: None, buffer, body, reusable, read_timeout }
+    }
+
+    pub(super) fn of_stream(worker: &Rc<Worker>, stream: Stream, framing: Framing, read_timeout: Duration) -> Self {
+        let (stream, body) = (Some(Box::new(stream)), Body::new(framing));
+        Self { worker: worker.clone(), connection: None, stream, buffer: Buffer::default(), body, reusable: false, read_timeout }
     }
 
     /// Reads the whole body, without its chunked coding, and appends it to `into`; at most `limit` bytes in all. The connection
@@ -104,12 +113,18 @@ impl UpstreamResponse {
     /// Reads once. `Ok(0)` is the end of the connection.
     #[inline]
     pub(crate) fn poll_fill(&mut self, timer: &Timer, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(0)) };
+        let Some(connection) = &mut self.connection else { return self.poll_fill_stream(timer, context) };
         match self.buffer.poll_fill(&mut connection.socket, &self.worker, timer, self.read_timeout, context) {
             // A TLS peer that closes without saying so. Only a body that ends with the connection may end like this.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             read => read,
         }
+    }
+
+    #[cold]
+    fn poll_fill_stream(&mut self, timer: &Timer, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
+        stream.poll_fill(&mut self.buffer, &self.worker, timer, self.read_timeout, context)
     }
 
     /// The connection ended: whether that is how the body was to end.
@@ -125,6 +140,7 @@ impl UpstreamResponse {
     pub(crate) fn discard(&mut self) {
         self.reusable = false;
         self.connection = None;
+        self.stream = None;
         self.body = Body::NONE;
     }
 

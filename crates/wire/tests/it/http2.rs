@@ -8,25 +8,25 @@ use http::{HeaderMap, Request, Response};
 use std::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-async fn gateway() -> Gateway {
+pub async fn gateway() -> Gateway {
     Build { listen: "127.0.0.1:0 http2".to_owned(), ..Build::default() }.start().await
 }
 
-async fn connect<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> SendRequest<Bytes> {
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> SendRequest<Bytes> {
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::task::spawn_local(connection);
     sender.ready().await.unwrap()
 }
 
-async fn plain(gate: &Gateway) -> SendRequest<Bytes> {
+pub async fn plain(gate: &Gateway) -> SendRequest<Bytes> {
     connect(tokio::net::TcpStream::connect(gate.address).await.unwrap()).await
 }
 
-fn request(method: &str, path: &str) -> Request<()> {
+pub fn request(method: &str, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://a.test{path}")).version(http::Version::HTTP_2).body(()).unwrap()
 }
 
-async fn read(response: Response<h2::RecvStream>) -> (u16, HeaderMap, Vec<u8>, Option<HeaderMap>) {
+pub async fn read(response: Response<h2::RecvStream>) -> (u16, HeaderMap, Vec<u8>, Option<HeaderMap>) {
     let (parts, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(piece) = body.data().await {

@@ -2,7 +2,7 @@
 
 use crate::support::{Build, Client, run};
 use crate::upstreams::tempfile_directory;
-use portcullis_wire::tls::{Certificates, CertifiedKey, ServerTls, ServerTlsOptions, self_signed_default};
+use portcullis_wire::tls::{Certificates, CertifiedKey, ServerTls, ServerTlsOptions, Shown, self_signed_default};
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -15,8 +15,8 @@ struct ByName {
 }
 
 impl Certificates for ByName {
-    fn find(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        Some(if sni == Some("special.test") { self.special.clone() } else { self.default.clone() })
+    fn find(&self, sni: Option<&str>) -> Option<Shown> {
+        Some(if sni == Some("special.test") { self.special.clone().into() } else { self.default.clone().into() })
     }
 }
 

@@ -5,6 +5,7 @@
 mod bodies;
 mod connections;
 mod framing;
+mod grpc;
 mod http2;
 mod listeners;
 mod refusals;

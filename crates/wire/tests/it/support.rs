@@ -27,6 +27,8 @@ pub struct Proxy {
     pub upstream: SocketAddr,
     pub tls: Option<std::sync::Arc<UpstreamTls>>,
     pub read_timeout: Duration,
+    /// An upstream that speaks HTTP/2, for paths below `/grpc`.
+    pub http2: Cell<Option<SocketAddr>>,
     pub peers: RefCell<Vec<Rc<Peer>>>,
     pub outcomes: RefCell<Vec<String>>,
     pub changed: Notify,
@@ -90,7 +92,13 @@ impl Service for Proxy {
         let timeouts = Timeouts { connect: second, write: second, read: self.read_timeout };
         let idempotent = request.method.may_be_retried(request.method_text());
         let mut moments = Moments::default();
-        let sent = self.pools.send(&target, "up.test", &head, body, idempotent, request, down, &timeouts, &mut moments).await;
+        let sent = match self.http2.get().filter(|_| path.starts_with("/grpc")) {
+            Some(address) => {
+                let target = Target { address, tls: None };
+                self.pools.send_http2(&target, "", &head, body, idempotent, request, down, &timeouts, &mut moments).await
+            }
+            None => self.pools.send(&target, "up.test", &head, body, idempotent, request, down, &timeouts, &mut moments).await,
+        };
         match sent {
             Err(error) => {
                 let status = match error.kind {
@@ -207,6 +215,7 @@ impl Build {
             upstream: upstream.address,
             tls,
             read_timeout: self.read_timeout,
+            http2: Cell::new(None),
             peers: RefCell::default(),
             outcomes: RefCell::default(),
             changed: Notify::new(),

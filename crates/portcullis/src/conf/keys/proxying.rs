@@ -21,7 +21,7 @@ pub const PROXYING: &[Key] = &[
 ];
 
 pub const WORKERS: &[Key] = &[
-    accepted("mem_cache_size", Text, "128m", "Accepted for compatibility."),
+    used("mem_cache_size", Text, "128m", "Memory that cached responses may take (`proxy-cache`)."),
     accepted("worker_events_max_payload", Number, "65535", "Accepted for compatibility."),
     accepted("lmdb_environment_path", Text, "dbless.lmdb", "Accepted for compatibility."),
     accepted("lmdb_map_size", Text, "2048m", "Accepted for compatibility."),

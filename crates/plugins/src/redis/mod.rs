@@ -1,4 +1,11 @@
-//! Where Redis is: the record that plugins with counters share, and the older spellings of what is in it.
+//! Redis, for all plugins that keep something there.
+//!
+//! - this file: the record that says where it is, and the older spellings of what is in it
+//! - [`link`]: the connection to one server, shared by all instances with the same settings
+//! - [`counts`]: counters that many nodes add to
+
+pub mod counts;
+pub mod link;
 
 use portcullis_schema::{Check, Fields, Rule};
 use serde::Deserialize;

@@ -1,17 +1,32 @@
 //! `migrations`: the state of the database.
 //!
-//! The embedded database is made and brought up to date by the node that opens it, so there is nothing to run by hand; the
-//! commands succeed, for the scripts that call them before a start.
+//! [`postgres`] is migrated by hand, as Kong's is. The embedded database is made and brought up to date by the node that opens
+//! it, so there is nothing to run; the commands succeed, for the scripts that call them before a start.
+
+mod postgres;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use portcullis_store::postgres::migrate::Steps;
 
 use super::terminal::Terminal;
-use super::{Arguments, Failure, settings};
+use super::{Arguments, Done, Failure, settings};
+use crate::conf::Settings;
 use crate::conf::settings::Database;
 use crate::prefix;
 
-pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
+pub use postgres::before_start;
+
+pub fn run(terminal: Terminal, arguments: &Arguments) -> Done {
     let settings = settings(terminal, arguments)?;
+    if settings.database == Database::Postgres {
+        return postgres::run(terminal, arguments, &settings);
+    }
+    without_steps(terminal, arguments, &settings).map(|()| ExitCode::SUCCESS)
+}
+
+fn without_steps(terminal: Terminal, arguments: &Arguments, settings: &Settings) -> Result<(), Failure> {
     let say = |text: &str| {
         if !arguments.flag("quiet") {
             terminal.say(text);
@@ -21,6 +36,7 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
         "bootstrap" => say("Database already bootstrapped"),
         "up" => say("Database is already up-to-date"),
         "finish" => say("No pending migrations to finish"),
+        "list" if settings.database == Database::Off => say(postgres::listed("Executed migrations:", &Steps::all()).trim_end()),
         "list" => say("Executed migrations: none to run by hand, the node migrates its database when it starts"),
         "status" => println!("{}", serde_json::json!({"executed_migrations": [], "needs_bootstrap": false})),
         _ => {

@@ -1,0 +1,83 @@
+//! Declarative files into the database and out of it, in Kong's words.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use portcullis_entities::declarative::export;
+use portcullis_schema::{Catalog, Record, Schema};
+use portcullis_store::{ChangeSet, Operation, Store};
+use uuid::Uuid;
+
+use super::super::terminal::Terminal;
+use super::super::{Done, Failure};
+use crate::conf::Settings;
+use crate::run::catalog;
+use crate::run::stores::Stores;
+
+/// Every entity with its rows.
+pub type Rows = Vec<(Arc<Schema>, Vec<Record>)>;
+
+/// Opens the database of these settings for one command.
+pub async fn open(settings: &Settings, catalog: &Arc<Catalog>) -> Result<Stores, Failure> {
+    std::fs::create_dir_all(&settings.prefix).map_err(|error| Failure(format!("{}: {error}", settings.prefix.display())))?;
+    // Who writes is not the node that runs here, if one does: that one is to hear of it.
+    let stores = Stores::open(settings, catalog, Uuid::new_v4()).await?;
+    if stores.copy.is_some() {
+        return Err(Failure("the database is away".to_owned()));
+    }
+    Ok(stores)
+}
+
+/// Lets go of it, with all that was written safe.
+pub async fn close(stores: Stores) {
+    if let Some(embedded) = stores.embedded {
+        embedded.close().await;
+    }
+    if let Some(postgres) = stores.postgres {
+        postgres.close().await;
+    }
+}
+
+/// All rows that an export holds.
+pub async fn rows(store: &dyn Store, catalog: &Catalog) -> Result<Rows, Failure> {
+    let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported && schema.field("id").is_some()).cloned().collect();
+    let mut all: Rows = Vec::new();
+    let mut take = |schema: &Arc<Schema>, rows: Vec<Record>| match all.last_mut() {
+        Some((last, kept)) if last.name == schema.name => kept.extend(rows),
+        _ => all.push((schema.clone(), rows)),
+    };
+    store.everything(&entities, &mut take).await.map_err(|error| Failure(error.to_string()))?;
+    Ok(all)
+}
+
+pub async fn import(terminal: Terminal, settings: &Settings, file: Option<&str>) -> Done {
+    let (catalog, document) = super::read(settings, file)?;
+    let stores = open(settings, &catalog).await?;
+    terminal.say("parse successful, beginning import");
+    let rows = document.records.into_iter().flat_map(|(schema, rows)| rows.into_iter().map(move |row| (schema.clone(), row)));
+    let operations = rows.map(|(schema, row)| Operation::Upsert(schema, row)).collect();
+    let done = stores.store.apply(ChangeSet { operations }).await;
+    close(stores).await;
+    done.map_err(|error| Failure(format!("Failed importing:\n{error}")))?;
+    terminal.say("import successful");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn export(settings: &Settings, path: &str) -> Done {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Failure(format!("{path} already exists. Will not overwrite it.")),
+        _ => Failure(format!("{path}: {error}")),
+    };
+    if std::path::Path::new(path).exists() {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
+    let stores = open(settings, &catalog).await?;
+    let read = rows(&*stores.store, &catalog).await;
+    close(stores).await;
+    let text = export::text(&read?);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    Ok(ExitCode::SUCCESS)
+}

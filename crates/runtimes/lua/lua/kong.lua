@@ -1,0 +1,547 @@
+-- kong: the plugin development kit.
+local native = ...
+local ngx, cjson, safe = ngx, native.cjson, native.cjson_safe
+local yield = coroutine.yield
+local EXIT = native.EXIT
+local type, tostring, tonumber, error, pairs, ipairs = type, tostring, tonumber, error, pairs, ipairs
+
+local kong = { version = native.version, pdk_major_version = 2, pdk_version = "2.0.0", configuration = native.configuration }
+do
+  local major, minor, patch = native.version:match("^(%d+)%.(%d+)%.(%d+)")
+  kong.version_num = (tonumber(major) or 0) * 1000000 + (tonumber(minor) or 0) * 1000 + (tonumber(patch) or 0)
+end
+
+local function want(kind, value, name, level)
+  if type(value) ~= kind then
+    error(name .. " must be a " .. kind .. (kind == "string" and "" or "") .. ", got " .. type(value), (level or 1) + 2)
+  end
+end
+local function want_header_value(value)
+  local kind = type(value)
+  if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+    error("invalid header value: got " .. kind .. ", expected string, number or boolean", 3)
+  end
+end
+local function want_headers(headers)
+  want("table", headers, "headers", 2)
+  for name, value in pairs(headers) do
+    if type(name) ~= "string" then error("invalid header name " .. tostring(name) .. ": got " .. type(name) .. ", expected string", 3) end
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      local kind = type(one)
+      if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+        error("invalid header value in array \"" .. name .. "\": got " .. kind .. ", expected string, number or boolean", 3)
+      end
+    end
+  end
+end
+local function sorted(headers)
+  local names = {}
+  for name in pairs(headers) do names[#names + 1] = name end
+  table.sort(names)
+  local at = 0
+  return function()
+    at = at + 1
+    return names[at], headers[names[at]]
+  end
+end
+
+-- kong.request
+local request = {}
+kong.request = request
+local var = native.var
+local function host_part(value) return value and value:lower():gsub("^%s*([^,]-)%s*$", "%1"):gsub(":%d+$", "") or nil end
+local function trusted(name)
+  if var("trusted") == "1" then
+    local value = native.request_header(name)
+    return value and value:match("^%s*([^,]-)%s*$") or value and value:match("^%s*([^,]-)%s*,")
+  end
+end
+function request.get_scheme() return var("scheme") end
+function request.get_host() return var("host") end
+function request.get_port() return tonumber(var("server_port")) end
+function request.get_forwarded_scheme()
+  local given = trusted("X-Forwarded-Proto")
+  return given and given:lower() or var("scheme")
+end
+function request.get_forwarded_host()
+  return host_part(trusted("X-Forwarded-Host")) or var("host")
+end
+function request.get_forwarded_port()
+  local given = trusted("X-Forwarded-Port")
+  if given then return tonumber(given) end
+  local host = trusted("X-Forwarded-Host")
+  local port = host and tonumber(host:match(":(%d+)$"))
+  return port or tonumber(var("server_port"))
+end
+function request.get_forwarded_path() return trusted("X-Forwarded-Path") or request.get_raw_path() end
+function request.get_forwarded_prefix() return var("forwarded_prefix") end
+function request.get_http_version() return tonumber(var("http_version")) end
+function request.get_method() return var("request_method") end
+function request.get_raw_path() return (var("request_uri"):gsub("%?.*$", "")) end
+function request.get_path() return native.normal_path(request.get_raw_path()) end
+function request.get_path_with_query()
+  local query = var("args")
+  return query and request.get_path() .. "?" .. query or request.get_path()
+end
+function request.get_raw_query() return var("args") or "" end
+function request.get_query_arg(name)
+  want("string", name, "query argument name")
+  local value = native.decode_args(var("args") or "", 100)[name]
+  if type(value) == "table" then return value[1] end
+  return value
+end
+function request.get_query(max)
+  if max ~= nil then
+    want("number", max, "max_args")
+    if max < 1 then error("max_args must be >= 1", 2) end
+    if max > 1000 then error("max_args must be <= 1000", 2) end
+  end
+  return native.decode_args(var("args") or "", max)
+end
+function request.get_header(name)
+  want("string", name, "header name")
+  return native.request_header(name)
+end
+function request.get_headers(max)
+  if max ~= nil then
+    want("number", max, "max_headers")
+    if max < 1 then error("max_headers must be >= 1", 2) end
+    if max > 1000 then error("max_headers must be <= 1000", 2) end
+  end
+  return native.case_blind(native.request_headers(max))
+end
+function request.get_raw_body()
+  local body = native.raw_body()
+  if body == nil then return nil, "request body did not fit into client body buffer, consider raising 'client_body_buffer_size'" end
+  return body
+end
+local function boundary_of(content_type)
+  return content_type:match('boundary="([^"]+)"') or content_type:match("boundary=([^;%s]+)")
+end
+local function multipart(body, boundary)
+  local fields = {}
+  local from = 1
+  while true do
+    local start, stop = body:find("--" .. boundary, from, true)
+    if not start then break end
+    local next_start = body:find("--" .. boundary, stop + 1, true)
+    if not next_start then break end
+    local head, value = body:sub(stop + 1, next_start - 1):match("^\r?\n(.-)\r?\n\r?\n(.-)\r?\n$")
+    if head then
+      local name = head:match('[^e]name="([^"]*)"') or head:match("[^e]name=([^;%s]+)")
+      if name then fields[name] = value end
+    end
+    from = next_start
+  end
+  return fields
+end
+function request.get_body(mimetype, max_args)
+  local content_type = mimetype or native.request_header("content-type")
+  if not content_type then return nil, "missing content type" end
+  local kind = content_type:match("^%s*([^;%s]+)")
+  kind = kind and kind:lower() or ""
+  local body, problem = request.get_raw_body()
+  if kind == "application/x-www-form-urlencoded" then
+    if not body then return nil, problem, kind end
+    return native.decode_args(body, max_args or 100), nil, kind
+  elseif kind == "application/json" or kind:match("^application/.+%+json$") then
+    if not body then return nil, problem, kind end
+    local parsed = safe.decode(body)
+    if type(parsed) ~= "table" then return nil, "invalid json body", kind end
+    return parsed, nil, kind
+  elseif kind == "multipart/form-data" then
+    if not body then return nil, problem, kind end
+    local boundary = boundary_of(native.request_header("content-type") or content_type)
+    if not boundary then return nil, "unsupported content type '" .. content_type .. "'", kind end
+    return multipart(body, boundary), nil, kind
+  end
+  return nil, "unsupported content type '" .. content_type .. "'", kind
+end
+function request.get_start_time() return native.started_at() end
+function request.get_uri_captures() return native.captures() or { named = {}, unnamed = {} } end
+
+-- kong.response
+local response = {}
+kong.response = response
+function response.get_status() return native.status() end
+function response.get_header(name)
+  want("string", name, "header name")
+  return native.response_header(name)
+end
+function response.get_headers(max) return native.case_blind(native.response_headers(max)) end
+function response.get_source() return native.source() or "exit" end
+function response.set_status(status)
+  want("number", status, "code")
+  if status < 100 or status > 599 then error("code must be a number between 100 and 599", 2) end
+  native.set_status(status)
+end
+function response.set_header(name, value)
+  want("string", name, "header name")
+  if type(value) ~= "table" then want_header_value(value) end
+  native.set_response_header(name, value)
+end
+function response.add_header(name, value)
+  want("string", name, "header name")
+  if type(value) ~= "table" then want_header_value(value) end
+  native.add_response_header(name, value)
+end
+function response.clear_header(name)
+  want("string", name, "header name")
+  native.clear_response_header(name)
+end
+function response.set_headers(headers)
+  want_headers(headers)
+  for name, value in sorted(headers) do native.set_response_header(name, value) end
+end
+function response.get_raw_body() return native.gather() end
+function response.set_raw_body(body)
+  want("string", body, "body")
+  native.set_chunk(body)
+end
+local function want_status(status)
+  if type(status) ~= "number" or status ~= math.floor(status) then error("code must be a number", 3) end
+  if status < 100 or status > 599 then error("code must be a number between 100 and 599", 3) end
+end
+function response.exit(status, body, headers)
+  want_status(status)
+  local kind = type(body)
+  if body ~= nil and kind ~= "string" and kind ~= "table" then error("body must be a nil, string or table", 2) end
+  if headers ~= nil then want_headers(headers) end
+  if native.phase() == "header_filter" then
+    native.set_status(status)
+    if headers then for name, value in sorted(headers) do native.set_response_header(name, value) end end
+    return yield(EXIT)
+  end
+  native.answer(status, body, headers)
+  return yield(EXIT)
+end
+local messages = {
+  [400] = "Bad request", [401] = "Unauthorized", [404] = "Not found", [405] = "Method not allowed", [408] = "Request timeout",
+  [411] = "Length required", [412] = "Precondition failed", [413] = "Payload too large", [414] = "URI too long",
+  [417] = "Expectation failed", [429] = "Too many requests", [494] = "Request header or cookie too large",
+  [500] = "An unexpected error occurred", [502] = "An invalid response was received from the upstream server",
+  [503] = "The upstream server is currently unavailable", [504] = "The upstream server is timing out",
+}
+function response.error(status, message, headers)
+  want_status(status)
+  if message ~= nil and type(message) ~= "string" then
+    if type(message) == "table" then return response.exit(status, message, headers) end
+    error("message must be a nil, string or table", 2)
+  end
+  if headers ~= nil then want_headers(headers) end
+  native.error_answer(status, message or messages[status] or ("The upstream server responded with " .. status), headers)
+  return yield(EXIT)
+end
+
+-- kong.service
+local service = {}
+kong.service = service
+function service.set_upstream(name)
+  want("string", name, "host")
+  if native.set_upstream(name) then return true end
+  return nil, "could not find an Upstream named '" .. name .. "'"
+end
+function service.set_target(host, port)
+  want("string", host, "host")
+  want("number", port, "port")
+  if port ~= math.floor(port) then error("port must be an integer", 2) end
+  if port < 0 or port > 65535 then error("port must be an integer between 0 and 65535: given " .. port, 2) end
+  native.set_target(host, port)
+end
+function service.set_target_retry_callback(callback) want("function", callback, "retry_callback") end
+function service.set_retries(retries)
+  want("number", retries, "retries")
+  if retries < 0 or retries > 32767 then error("retries must be an integer between 0 and 32767: given " .. retries, 2) end
+  native.set_patience(nil, nil, nil, retries)
+end
+function service.set_timeouts(connect, write, read)
+  for name, value in pairs({ connect_timeout = connect, write_timeout = write, read_timeout = read }) do
+    want("number", value, name)
+    if value < 1 or value > 2147483646 then error(name .. " must be an integer between 1 and 2147483646: given " .. value, 2) end
+  end
+  native.set_patience(connect, write, read, nil)
+end
+local upstream = {}
+service.request = upstream
+function upstream.enable_buffering() native.enable_buffering() end
+function upstream.disable_tls() native.set_scheme(false) end
+function upstream.set_scheme(scheme)
+  want("string", scheme, "scheme")
+  if scheme ~= "http" and scheme ~= "https" then error("invalid scheme: " .. scheme, 2) end
+  native.set_scheme(scheme == "https")
+end
+function upstream.set_path(path)
+  want("string", path, "path")
+  if path:sub(1, 1) ~= "/" then error("path must start with /", 2) end
+  native.set_path(path)
+end
+function upstream.set_raw_query(query)
+  want("string", query, "query")
+  native.set_query(query)
+end
+function upstream.set_query(args)
+  want("table", args, "args")
+  native.set_query(native.encode_args(args))
+end
+function upstream.clear_query_arg(name)
+  want("string", name, "query argument name")
+  native.clear_argument(name)
+end
+local methods = {}
+for _, name in ipairs({ "GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "PROPPATCH", "LOCK",
+  "UNLOCK", "PATCH", "TRACE" }) do methods[name] = true end
+function upstream.set_method(method)
+  want("string", method, "method")
+  if not methods[method] then error("invalid method: " .. method, 2) end
+  native.set_method(method)
+end
+function upstream.set_header(name, value)
+  want("string", name, "header")
+  if type(value) ~= "table" then want_header_value(value) end
+  native.set_request_header(name, value)
+end
+function upstream.add_header(name, value)
+  want("string", name, "header")
+  if type(value) ~= "table" then want_header_value(value) end
+  native.add_request_header(name, value)
+end
+function upstream.clear_header(name)
+  want("string", name, "header")
+  native.clear_request_header(name)
+end
+function upstream.set_headers(headers)
+  want_headers(headers)
+  for name, value in sorted(headers) do native.set_request_header(name, value) end
+end
+function upstream.set_raw_body(body)
+  want("string", body, "body")
+  native.set_body(body)
+end
+function upstream.set_body(args, mimetype)
+  want("table", args, "args")
+  local content_type = mimetype or native.request_header("content-type") or "application/x-www-form-urlencoded"
+  local kind = content_type:match("^%s*([^;%s]+)"):lower()
+  local body
+  if kind == "application/x-www-form-urlencoded" then
+    body = native.encode_args(args)
+  elseif kind == "application/json" then
+    local problem
+    body, problem = safe.encode(args)
+    if not body then return nil, problem end
+  elseif kind == "multipart/form-data" then
+    local boundary = boundary_of(content_type) or native.hex(native.random_bytes(16))
+    local out = {}
+    for name, value in sorted(args) do
+      out[#out + 1] = "--" .. boundary .. '\r\nContent-Disposition: form-data; name="' .. name .. '"\r\n\r\n' .. tostring(value) .. "\r\n"
+    end
+    body = table.concat(out) .. "--" .. boundary .. "--\r\n"
+    if not boundary_of(content_type) then content_type = kind .. "; boundary=" .. boundary end
+  else
+    error("unsupported content type " .. content_type, 2)
+  end
+  native.set_body(body)
+  native.set_request_header("Content-Type", content_type)
+  return true
+end
+local answered = {}
+service.response = answered
+local function from_service() return native.source() == "service" end
+function answered.get_status() if from_service() then return native.status() end end
+function answered.get_headers(max) return native.case_blind(from_service() and native.response_headers(max) or {}) end
+function answered.get_header(name)
+  want("string", name, "name")
+  if from_service() then return native.response_header(name) end
+end
+function answered.get_raw_body() return native.gather() end
+function answered.get_body(mimetype)
+  local kind = (mimetype or answered.get_header("content-type") or ""):match("^%s*([^;%s]+)")
+  local body = native.gather()
+  if body == nil then return nil end
+  if kind == "application/json" then
+    local parsed = safe.decode(body)
+    if type(parsed) ~= "table" then return nil, "invalid json body", kind end
+    return parsed, nil, kind
+  elseif kind == "application/x-www-form-urlencoded" then
+    return native.decode_args(body, 100), nil, kind
+  end
+  return nil, "unsupported content type '" .. tostring(kind) .. "'", kind
+end
+
+-- kong.client
+local client = { tls = {} }
+kong.client = client
+function client.get_ip() return var("realip_remote_addr") end
+function client.get_forwarded_ip() return var("remote_addr") end
+function client.get_port() return tonumber(var("realip_remote_port")) end
+function client.get_forwarded_port() return tonumber(var("remote_port")) end
+function client.get_credential() return native.credential() end
+function client.get_consumer() return native.entity("consumer") end
+function client.load_consumer(id, by_username)
+  if type(id) ~= "string" then error("consumer_id must be a string", 2) end
+  local found = native.load_consumer(id, by_username)
+  if found then return found end
+  if by_username ~= true and not id:match("^%x+%-%x+%-%x+%-%x+%-%x+$") then return nil, "cannot load a consumer with an id that is not a uuid" end
+  return nil
+end
+function client.authenticate(consumer, credential)
+  if consumer ~= nil and type(consumer) ~= "table" then error("consumer must be a table or nil", 2) end
+  if credential ~= nil and type(credential) ~= "table" then error("credential must be a table or nil", 2) end
+  if consumer == nil and credential == nil then error("either credential or consumer must be provided", 2) end
+  native.authenticate(consumer, credential)
+end
+function client.get_protocol(allow_terminated)
+  local route = native.entity("route")
+  if not route then return nil, "No active route found" end
+  local protocols = route.protocols or {}
+  if #protocols == 1 then return protocols[1] end
+  local secure = var("scheme") == "https" or (allow_terminated and request.get_forwarded_scheme() == "https")
+  for _, protocol in ipairs(protocols) do
+    if protocol == "grpc" or protocol == "grpcs" then return secure and "grpcs" or "grpc" end
+  end
+  return secure and "https" or "http"
+end
+function client.tls.get_full_client_certificate_chain() return nil end
+function client.tls.request_client_certificate() return true end
+function client.tls.disable_session_reuse() return true end
+function client.tls.disable_http2_alpn() return true end
+function client.tls.set_client_verify() end
+
+-- kong.router, kong.node and other small rooms
+kong.router = {
+  get_route = function() return native.entity("route") end,
+  get_service = function() return native.entity("service") end,
+}
+kong.plugin = { get_id = function() return native.owner():match("[^:]*$") end }
+kong.ip = { is_trusted = function(address)
+  want("string", address, "address")
+  return native.is_trusted(address)
+end }
+kong.node = {
+  get_id = function() return native.node_id end,
+  get_hostname = function() return native.hostname end,
+  get_memory_stats = function()
+    return { lua_shared_dicts = {}, workers_lua_vms = { { http_allocated_gc = native.used_memory(), pid = tonumber(var("pid")) } } }
+  end,
+}
+kong.cluster = { get_id = function() return native.node_id end }
+kong.nginx = {
+  get_subsystem = function() return "http" end,
+  get_statistics = function()
+    return { connections_active = 0, connections_reading = 0, connections_writing = 0, connections_waiting = 0,
+      connections_accepted = 0, connections_handled = 0, total_requests = 0 }
+  end,
+}
+kong.table = {
+  new = function() return {} end,
+  clear = function(t) for key in pairs(t) do t[key] = nil end end,
+  merge = function(one, two)
+    local out = {}
+    for key, value in pairs(one or {}) do out[key] = value end
+    for key, value in pairs(two or {}) do out[key] = value end
+    return out
+  end,
+}
+
+-- kong.ctx
+local contexts = native.contexts
+local init_shared, init_plugin = {}, {}
+local function in_request() return native.phase() ~= "init" end
+local function plugin_context()
+  if not in_request() then return init_plugin end
+  local all, owner = contexts().plugin, native.owner()
+  local own = all[owner]
+  if not own then
+    own = {}
+    all[owner] = own
+  end
+  return own
+end
+local function forward(of)
+  return setmetatable({}, {
+    __index = function(_, key) return of()[key] end,
+    __newindex = function(_, key, value) of()[key] = value end,
+  })
+end
+kong.ctx = {
+  shared = forward(function() return in_request() and contexts().shared or init_shared end),
+  plugin = forward(plugin_context),
+}
+
+-- kong.log
+local levels = { emerg = 1, alert = 2, crit = 3, err = 4, warn = 5, notice = 6, info = 7, debug = 8 }
+local function joined(...)
+  local out = {}
+  for at = 1, select("#", ...) do
+    local value = (select(at, ...))
+    out[at] = native.text_of(value) or tostring(value)
+  end
+  return table.concat(out)
+end
+local log = {}
+local function write(level, ...)
+  if not native.log_is_on(level) then return end
+  local owner = native.phase() ~= "init" and native.owner():match("^[^:]*") or ""
+  local prefix = owner ~= "" and "[kong] [" .. owner .. "] " or "[kong] "
+  native.log(level, prefix .. joined(...))
+end
+for name, level in pairs(levels) do
+  log[name] = function(...) write(level, ...) end
+end
+local function inspected(value, depth)
+  if type(value) == "string" then return ("%q"):format(value) end
+  if type(value) ~= "table" then return tostring(value) end
+  if depth > 8 then return "{...}" end
+  local out, counted = {}, #value
+  for at = 1, counted do out[at] = inspected(value[at], depth + 1) end
+  local names = {}
+  for key in pairs(value) do
+    if not (type(key) == "number" and key >= 1 and key <= counted and key == math.floor(key)) then names[#names + 1] = key end
+  end
+  table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(names) do
+    local name = type(key) == "string" and key:match("^[%a_][%w_]*$") and key or "[" .. inspected(key, depth + 1) .. "]"
+    out[#out + 1] = name .. " = " .. inspected(value[key], depth + 1)
+  end
+  return "{ " .. table.concat(out, ", ") .. " }"
+end
+native.inspected = function(value) return inspected(value, 0) end
+log.inspect = setmetatable({ on = function() end, off = function() end }, { __call = function(_, ...)
+  local out = {}
+  for at = 1, select("#", ...) do out[at] = inspected((select(at, ...)), 0) end
+  write(levels.debug, table.concat(out, " "))
+end })
+function log.deprecation(...) write(levels.warn, ...) end
+function log.serialize() return native.serialize() end
+function log.set_serialize_value(key, value, options)
+  want("string", key, "key")
+  local mode = options and options.mode or "set"
+  if mode ~= "set" and mode ~= "add" and mode ~= "replace" then error("mode must be 'set', 'add' or 'replace'", 2) end
+  native.set_log_field(key, value, mode)
+end
+function log.new() return log end
+function log.set_format() end
+function log.reset_format() end
+kong.log = setmetatable(log, { __call = function(_, ...) write(levels.notice, ...) end })
+
+-- kong.tracing: spans are made, and go nowhere of their own.
+local span = {}
+span.__index = span
+function span:set_attribute(key, value) self.attributes[key] = value end
+function span:add_event(name, attributes) self.events[#self.events + 1] = { name = name, attributes = attributes } end
+function span:record_error(message) self:add_event("exception", { ["exception.message"] = message }) end
+function span:set_status(status) self.status = status end
+function span:finish() self.end_time_ns = native.now() * 1e9 end
+function span:each_baggage_item() return pairs({}) end
+local function new_span(name)
+  return setmetatable({ name = name, attributes = {}, events = {}, start_time_ns = native.now() * 1e9 }, span)
+end
+kong.tracing = {
+  start_span = function(name) return new_span(name) end,
+  active_span = function() return nil end,
+  set_active_span = function() end,
+  process_span = function() end,
+  new = function() return kong.tracing end,
+}
+kong.telemetry = { log = function() return true end }
+
+_G.kong = kong

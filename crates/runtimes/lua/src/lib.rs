@@ -1,0 +1,39 @@
+//! Code that users wrote in Lua: functions in configuration, values of log fields, templates.
+//!
+//! LuaJIT runs it, one state a worker thread, made when the first code is to run there. States share nothing. Each turn of
+//! code has a deadline and each state a bound of memory; what goes beyond either fails its own request and nothing else.
+//!
+//! - [`engine`]: the process's engine, as plugins know it
+//! - [`functions`]: a handler made of functions in configuration (pre-function, post-function)
+//! - [`expression`]: values and templates
+//! - [`state`]: a thread's Lua state: limits, coroutines, loaded code
+//! - [`moment`]: what running code may touch right now
+//! - [`run`]: what Lua keeps of one request
+//! - [`native`]: functions that Lua code in `lua/` is built on; that code is what users see as `kong` and `ngx`
+//! - [`json`], [`regex`], [`arguments`], [`text`]: values between the worlds
+//!
+//! Stands on `plugin` only. mlua's and LuaJIT's unsafe code stays inside mlua.
+
+mod arguments;
+mod engine;
+mod expression;
+mod functions;
+mod json;
+mod moment;
+mod native;
+mod regex;
+mod run;
+mod settings;
+mod state;
+mod text;
+
+pub use engine::Lua;
+pub use settings::{Settings, Untrusted};
+
+/// What plugins and the log are told of an error.
+fn told(error: &mlua::Error) -> portcullis_plugin::Error {
+    error.to_string().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The node, its clock, and waiting.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mlua::{Lua, MultiValue, Table};
+
+use crate::moment::with;
+use crate::settings::Settings;
+
+pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<()> {
+    native.set("now", lua.create_function(|_, ()| Ok(now().as_secs_f64()))?)?;
+    native.set(
+        "http_time",
+        lua.create_function(|_, seconds: f64| Ok(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs_f64(seconds.max(0.0)))))?,
+    )?;
+    native.set(
+        "parse_http_time",
+        lua.create_function(|_, text: String| {
+            let parsed = httpdate::parse_http_date(&text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            Ok(parsed.map(|time| time.as_secs() as f64))
+        })?,
+    )?;
+    native.set("civil", lua.create_function(|_, seconds: f64| Ok(civil(seconds.max(0.0) as u64)))?)?;
+    let trusted = settings.trusted_ips.clone();
+    native.set(
+        "is_trusted",
+        lua.create_function(move |_, address: String| {
+            Ok(address.parse::<IpAddr>().is_ok_and(|address| trusted.iter().any(|network| network.contains(&address))))
+        })?,
+    )?;
+    native.set("used_memory", lua.create_function(|lua, ()| Ok(lua.used_memory() as f64))?)?;
+    // What follows waits: the caller yields WAIT, and is given what the future makes.
+    native.set(
+        "sleep",
+        lua.create_function(|_, seconds: f64| {
+            let length = Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0));
+            with(|moment| {
+                *moment.run.pending.borrow_mut() = Some(Box::pin(async move {
+                    tokio::time::sleep(length).await;
+                    Box::new(|_: &Lua| Ok(MultiValue::new())) as Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue>>
+                }));
+                Ok(())
+            })
+        })?,
+    )
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Seconds since the epoch as year, month, day, hour, minute, second (UTC, proleptic Gregorian calendar).
+pub fn civil(seconds: u64) -> (i64, i64, i64, u64, u64, u64) {
+    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day, rest / 3600, rest / 60 % 60, rest % 60)
+}

@@ -1,0 +1,111 @@
+//! Functions that the Lua code in `lua/` is built on.
+//!
+//! They are kept in one table that users never see; `lua/*.lua` makes `kong`, `ngx` and `cjson` of it. Each function looks at
+//! the current moment, does one thing, and gives plain values back; none calls into Lua while it holds the moment.
+
+mod codec;
+mod host;
+mod log;
+mod request;
+mod response;
+mod service;
+mod vars;
+
+use std::sync::Arc;
+
+use mlua::{Function, IntoLua, Lua, Table, Value};
+
+use crate::json;
+use crate::settings::{Settings, Untrusted};
+use crate::state::{chunk_name, expired};
+
+/// Marks that a coroutine yields: it is done, it ends the request, it waits.
+pub const DONE: usize = 1;
+pub const EXIT: usize = 2;
+pub const WAIT: usize = 3;
+
+/// The pieces of our own Lua, in the order they build on each other.
+const PIECES: [(&str, &str); 5] = [
+    ("cjson", include_str!("../../lua/cjson.lua")),
+    ("ngx", include_str!("../../lua/ngx.lua")),
+    ("kong", include_str!("../../lua/kong.lua")),
+    ("modules", include_str!("../../lua/modules.lua")),
+    ("prelude", include_str!("../../lua/prelude.lua")),
+];
+
+/// Sets a state up; the table holds what [`crate::state::State`] calls.
+pub fn prelude(lua: &Lua, settings: &Arc<Settings>) -> mlua::Result<Table> {
+    let native = lua.create_table()?;
+    for (name, mark) in [("DONE", DONE), ("EXIT", EXIT), ("WAIT", WAIT)] {
+        native.set(name, mark_of(mark))?;
+    }
+    native.set("null", Value::NULL)?;
+    native.set("version", settings.version.as_str())?;
+    native.set("node_id", settings.node_id.as_str())?;
+    native.set("hostname", settings.hostname.as_str())?;
+    native.set("sandboxed", settings.untrusted == Untrusted::Sandbox)?;
+    native.set("sandbox_requires", settings.sandbox_requires.clone())?;
+    native.set("sandbox_environment", settings.sandbox_environment.clone())?;
+    native.set("configuration", json::to_lua(lua, &serde_json::Value::Object(settings.configuration.clone()), false)?)?;
+    native.set("expired", lua.create_function(|_, ()| Ok(expired()))?)?;
+    codec::add(lua, &native)?;
+    host::add(lua, &native, settings)?;
+    log::add(lua, &native, settings)?;
+    request::add(lua, &native)?;
+    response::add(lua, &native)?;
+    service::add(lua, &native)?;
+    vars::add(lua, &native)?;
+    if !settings.package_path.is_empty() {
+        let package: Table = lua.globals().get("package")?;
+        package.set("path", settings.package_path.as_str())?;
+    }
+    for (name, code) in PIECES {
+        let function: Function = lua.load(code).set_name(format!("={}", chunk_name(name))).into_function()?;
+        function.call::<()>(native.clone())?;
+    }
+    Ok(native)
+}
+
+fn mark_of(mark: usize) -> Value {
+    Value::LightUserData(mlua::LightUserData(std::ptr::without_provenance_mut(mark)))
+}
+
+/// Bytes as a Lua string, or nil.
+fn optional(lua: &Lua, bytes: Option<impl AsRef<[u8]>>) -> mlua::Result<Value> {
+    bytes.map_or(Ok(Value::Nil), |bytes| lua.create_string(bytes).map(Value::String))
+}
+
+/// Headers as a table: names in lower case, several values as a list.
+fn header_table(lua: &Lua, headers: &portcullis_plugin::Headers, max: usize) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    for (name, value) in headers.iter().take(if max == 0 { usize::MAX } else { max }) {
+        let name = lua.create_string(name.to_ascii_lowercase())?;
+        let value = lua.create_string(value)?.into_lua(lua)?;
+        match table.raw_get::<Value>(&name)? {
+            Value::Nil => table.raw_set(name, value)?,
+            Value::Table(list) => list.raw_push(value)?,
+            first => {
+                let list = lua.create_table_with_capacity(2, 0)?;
+                list.raw_push(first)?;
+                list.raw_push(value)?;
+                table.raw_set(name, list)?;
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// The values a header is given: one, or several.
+fn header_values(value: &Value) -> mlua::Result<Vec<Vec<u8>>> {
+    let one = |value: &Value| match value {
+        Value::Boolean(flag) => Some(flag.to_string().into_bytes()),
+        value => crate::arguments::scalar(value),
+    };
+    let complain = || mlua::Error::runtime(format!("invalid header value: got {}, expected string, number or boolean", value.type_name()));
+    match value {
+        Value::Table(list) => {
+            list.sequence_values::<Value>().map(|element| one(&element?).ok_or_else(complain)).collect::<mlua::Result<Vec<_>>>()
+        }
+        value => one(value).map(|text| vec![text]).ok_or_else(complain),
+    }
+}
