@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use portcullis_entities::routes::{Flavor, schema_for};
 use portcullis_plugin::Entry;
 use portcullis_schema::{Catalog, ConfigSchema, Record, Schema, build};
 use portcullis_store::{Filter, Store};
@@ -34,9 +35,16 @@ fn is_bundled(name: &str) -> bool {
     portcullis_plugins::ALL.iter().any(|entry| entry.name == name)
 }
 
-/// The schemas of all entities, of these plugins and of the vaults.
+/// The schemas of all entities, of these plugins and of the vaults, under the default flavour of the router.
+#[cfg(test)]
 pub fn of(entries: &[Entry]) -> Catalog {
-    let mut entities: Vec<_> = portcullis_entities::core().into_iter().map(Arc::new).collect();
+    flavored(entries, Flavor::default())
+}
+
+/// The schemas of all entities, of these plugins and of the vaults. What a route may have depends on the router's flavour.
+pub fn flavored(entries: &[Entry], flavor: Flavor) -> Catalog {
+    let flavored = |schema: Schema| if schema.name == "routes" { schema_for(flavor) } else { schema };
+    let mut entities: Vec<_> = portcullis_entities::core().into_iter().map(flavored).map(Arc::new).collect();
     // Tables are there for every bundled plugin, used or not, as in Kong.
     entities.extend(portcullis_plugins::ALL.iter().flat_map(|entry| (entry.entities)()).map(Arc::new));
     let plugins = entries.iter().map(|entry| (entry.name.to_owned(), Arc::new((entry.schema)()))).collect();

@@ -35,6 +35,7 @@ use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_proxy::snapshot::{Certificates, Serving};
+use portcullis_proxy::vault::Vaults;
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
@@ -93,7 +94,7 @@ struct House {
 async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("signal handlers: {error}"))?;
     let entries = catalog::enabled(&settings.plugins)?;
-    let catalog = Arc::new(catalog::of(entries));
+    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
     let id = prefix::node_id(&settings);
     let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, id).await?;
     let workspace = copy.as_ref().map(|copy| copy.workspace).or(store.workspace()).unwrap_or(DEFAULT_WORKSPACE);
@@ -207,6 +208,8 @@ fn generation(
     let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
     let certificates = Certificates::new(Some(fallback), Arc::new(configs));
     let builder = Builder::new(entries, env.clone(), registry, certificates, workspace);
+    let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
+    let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, tls))

@@ -72,7 +72,7 @@ pub async fn export(settings: &Settings, path: &str) -> Done {
     if std::path::Path::new(path).exists() {
         return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
     }
-    let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
+    let catalog = Arc::new(catalog::flavored(catalog::enabled(&settings.plugins)?, settings.flavor));
     let stores = open(settings, &catalog).await?;
     let read = rows(&*stores.store, &catalog).await;
     close(stores).await;

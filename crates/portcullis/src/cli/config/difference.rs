@@ -71,7 +71,7 @@ pub async fn rollback(terminal: Terminal, settings: &Settings, back: Option<&str
     let copies = stores::copies(settings).ok_or_else(|| Failure("copies are kept with database=postgres only".to_owned()))?;
     let list = copies.list();
     let (number, path) = list.get(back).ok_or_else(|| Failure(format!("there is no copy {back} steps back: {} are kept", list.len())))?;
-    let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
+    let catalog = Arc::new(catalog::flavored(catalog::enabled(&settings.plugins)?, settings.flavor));
     let copy = last_good::read(*number, path, &catalog)?;
     let stores = match open(settings, &catalog).await {
         Ok(stores) => stores,
