@@ -17,7 +17,10 @@ pub type CustomCheck = fn(&Record) -> Result<(), Complaints>;
 
 /// A check of whole records that is made while the program runs.
 #[derive(Clone)]
-pub struct RecordCode(pub Arc<dyn Fn(&Record) -> Result<(), Complaints> + Send + Sync>);
+pub struct RecordCode(pub Arc<RecordChecker>);
+
+/// See [`RecordCode`].
+pub type RecordChecker = dyn Fn(&Record) -> Result<(), Complaints> + Send + Sync;
 
 impl fmt::Debug for RecordCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
