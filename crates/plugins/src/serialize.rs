@@ -51,7 +51,12 @@ pub fn record(exchange: &Exchange<'_>) -> Record {
         }
     }
     for (path, value) in &request.log_fields {
-        set(&mut out, path, value.clone());
+        match path.split_once(':') {
+            Some(("add", path)) if at(&out, path).is_some() => {}
+            Some(("replace", path)) if at(&out, path).is_none() => {}
+            Some(("add" | "replace", path)) => set(&mut out, path, value.clone()),
+            _ => set(&mut out, path, value.clone()),
+        }
     }
     out
 }
@@ -102,6 +107,16 @@ pub fn entity(entity: &impl Serialize, workspace: Option<Uuid>) -> Option<Value>
         fields.insert("ws_id".to_owned(), json!(workspace));
     }
     Some(Value::Object(fields))
+}
+
+/// The field at a dotted path.
+fn at<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    match (record.get(first)?, rest) {
+        (value, None) => Some(value),
+        (Value::Object(inner), Some(rest)) => at(inner, rest),
+        _ => None,
+    }
 }
 
 /// Sets the field at a dotted path, making the objects on the way; null takes it away.
