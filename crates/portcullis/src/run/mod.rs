@@ -41,6 +41,7 @@ use portcullis_proxy::vault::Vaults;
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
+use portcullis_wire::listener::Listen;
 use portcullis_wire::tls::{self, Asked, CertifiedKey, ServerTls, Shown, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,6 +114,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
 
     env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
     let (gateway, builder, tls) = generation(&settings, entries, &env, workspace)?;
+    let listens = all_listens(&settings);
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone(), node.clone()));
     let house = House { catalog, entries, store, declarative, env, node, publisher, workspace, lua };
     let used = match &copy {
@@ -137,7 +139,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     }
 
     let mut logs = Logs::start(&settings.access_logs, &house.env)?;
-    let mut sockets = Sockets::open(&settings.proxy_listens, settings.workers)?;
+    let mut sockets = Sockets::open(&listens, settings.workers)?;
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house, &logs)?;
     tasks.spawn(house.node.clone().watch_store());
@@ -215,7 +217,7 @@ fn generation(
     entries: &'static [Entry],
     env: &Env,
     workspace: Uuid,
-) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
+) -> Result<(Arc<Gateway>, Builder, BothTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
     let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
@@ -230,8 +232,27 @@ fn generation(
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
-    let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
-    Ok((gateway, builder, tls))
+    let certificates = Arc::new(Serving(gateway.clone()));
+    let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
+    let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
+    Ok((gateway, builder, BothTls { http, streams }))
+}
+
+/// How TLS is spoken with clients.
+struct BothTls {
+    http: ServerTls,
+    streams: ServerTls,
+}
+
+fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: BothTls, log: Option<&AccessLog>) -> Plan {
+    let streams_from = settings.proxy_listens.len();
+    let access_log = settings.access_logs.proxy.as_ref().zip(log).map(|(settings, log)| (settings.format.clone(), log.lines.clone()));
+    Plan { gateway, tls: tls.http, stream_tls: tls.streams, streams_from, wire: settings.wire.clone(), pools: settings.pools, access_log }
+}
+
+/// The listeners of HTTP, then those of streams.
+fn all_listens(settings: &Settings) -> Vec<Listen> {
+    settings.proxy_listens.iter().chain(&settings.stream_listens).cloned().collect()
 }
 
 /// A configured certificate, or the node's own of that name.
@@ -241,11 +262,6 @@ fn certificate(settings: &Settings, configured: Option<&PemPair>, stem: &str) ->
         None => tls::self_signed_default(&settings.prefix.join("ssl"), stem),
     }
     .map_err(|error| error.to_string())
-}
-
-fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: ServerTls, log: Option<&AccessLog>) -> Plan {
-    let access_log = settings.access_logs.proxy.as_ref().zip(log).map(|(settings, log)| (settings.format.clone(), log.lines.clone()));
-    Plan { gateway, tls, wire: settings.wire.clone(), pools: settings.pools, access_log }
 }
 
 /// The access logs that are written.
@@ -344,10 +360,11 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs
     }
     house.env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
     let (gateway, builder, tls) = generation(&settings, house.entries, &house.env, house.workspace)?;
-    let sockets = if settings.proxy_listens == sockets.listens && settings.workers == sockets.workers() {
+    let listens = all_listens(&settings);
+    let sockets = if listens == sockets.listens && settings.workers == sockets.workers() {
         sockets.try_clone()?
     } else {
-        Sockets::open(&settings.proxy_listens, settings.workers)?
+        Sockets::open(&listens, settings.workers)?
     };
     if house.declarative.is_some() {
         declarative::load(&settings, &house.catalog, &house.publisher).await?;
