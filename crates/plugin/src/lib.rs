@@ -41,7 +41,7 @@ pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Session, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
-pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream, query_pairs};
+pub use request::{Captures, Client, Context, CountsAsProxied, LateLogFields, Patience, Request, RequestId, Upstream, query_pairs};
 pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
 pub use timeline::{Instruments, Stage, Stretch, Timeline, Tracing};
 
