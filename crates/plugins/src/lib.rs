@@ -10,6 +10,7 @@
 //! - [`calendar`]: moments as text
 //! - [`client`]: requests that plugins make of their own
 //! - [`deprecation`]: settings that are to go
+//! - [`grpc`]: services as files describe them, messages in their frames
 //! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`log_fields`], [`severity`]: settings that log plugins share
 //! - [`lua_functions`]: the settings of pre-function and post-function
@@ -32,6 +33,7 @@ mod body;
 mod calendar;
 mod client;
 mod deprecation;
+mod grpc;
 mod header_name;
 mod json_fields;
 mod log_fields;
