@@ -12,6 +12,7 @@
 //! - [`deprecation`]: settings that are to go
 //! - [`grpc`]: services as files describe them, messages in their frames
 //! - [`header_name`], [`json_fields`]: what the transformers share
+//! - [`http_client`]: HTTP to the servers that logs and traces are sent to
 //! - [`log_fields`], [`severity`]: settings that log plugins share
 //! - [`lua_functions`]: the settings of pre-function and post-function
 //! - [`metric_fields`]: settings that plugins around figures share
@@ -35,6 +36,7 @@ mod client;
 mod deprecation;
 mod grpc;
 mod header_name;
+mod http_client;
 mod json_fields;
 mod log_fields;
 mod lua_functions;
