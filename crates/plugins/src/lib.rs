@@ -1,4 +1,4 @@
-//! The bundled plugins: a folder each, a line each in [`ALL`].
+//! The bundled plugins: a folder each, a line each in [`ALL`] or, where Kong has no such plugin, in [`BEYOND`].
 //!
 //! A folder holds the typed configuration, the handler, the plugin's own entities and its tests; its page for users is
 //! `docs/plugins/<name>.md`. To add a plugin, write the folder, the page and the line.
@@ -8,6 +8,7 @@
 //! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
 //! - [`body`]: request bodies of the three types that carry fields
 //! - [`calendar`]: moments as text
+//! - [`client`]: requests that plugins make of their own
 //! - [`deprecation`]: settings that are to go
 //! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`log_fields`], [`severity`]: settings that log plugins share
@@ -18,6 +19,7 @@
 //! - [`queue`]: what waits to be sent to log, metrics and trace servers
 //! - [`redis`], [`stores`]: the places counts and the like are kept in, as settings name them
 //! - [`secret`]: hashes of secrets, and comparisons of them
+//! - [`sigv4`]: how AWS wants requests signed
 //! - [`serialize`]: a finished exchange as log plugins tell it
 //! - [`sinks`]: sockets that log plugins write to
 //!
@@ -28,6 +30,7 @@ mod arguments;
 mod auth;
 mod body;
 mod calendar;
+mod client;
 mod deprecation;
 mod header_name;
 mod json_fields;
@@ -41,9 +44,11 @@ mod redis;
 mod secret;
 pub mod serialize;
 mod severity;
+mod sigv4;
 mod sinks;
 mod stores;
 
+pub mod access_control;
 pub mod acl;
 pub mod acme;
 pub mod ai_prompt_decorator;
@@ -64,6 +69,7 @@ pub mod grpc_gateway;
 pub mod grpc_web;
 pub mod hmac_auth;
 pub mod http_log;
+pub mod https_redirect;
 pub mod ip_restriction;
 pub mod jwt;
 pub mod key_auth;
@@ -82,6 +88,7 @@ pub mod request_termination;
 pub mod request_transformer;
 pub mod response_ratelimiting;
 pub mod response_transformer;
+pub mod rewrite;
 pub mod session;
 pub mod standard_webhooks;
 pub mod statsd;
@@ -140,6 +147,10 @@ pub const ALL: &[Entry] = &[
     Entry::of::<udp_log::UdpLog>(),
     Entry::of::<zipkin::Zipkin>(),
 ];
+
+/// Plugins that Kong does not have. They can be used where the setting `plugins` names them: `bundled` stands for Kong's.
+pub const BEYOND: &[Entry] =
+    &[Entry::of::<access_control::AccessControl>(), Entry::of::<https_redirect::HttpsRedirect>(), Entry::of::<rewrite::Rewrite>()];
 
 #[cfg(test)]
 mod tests;

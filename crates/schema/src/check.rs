@@ -1,5 +1,8 @@
 //! Rules that span several fields of a record (Kong's entity checks).
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::validate::{is_reference, keeps};
@@ -11,6 +14,19 @@ pub type Complaints = Vec<(String, Value)>;
 
 /// A check in Rust: gets the whole record.
 pub type CustomCheck = fn(&Record) -> Result<(), Complaints>;
+
+/// A check of whole records that is made while the program runs.
+#[derive(Clone)]
+pub struct RecordCode(pub Arc<RecordChecker>);
+
+/// See [`RecordCode`].
+pub type RecordChecker = dyn Fn(&Record) -> Result<(), Complaints> + Send + Sync;
+
+impl fmt::Debug for RecordCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecordCode")
+    }
+}
 
 /// One rule over several fields. Field names may be dotted paths into nested records (`config.minute`).
 #[derive(Clone, Debug)]
@@ -40,6 +56,11 @@ pub enum Check {
         fields: Vec<&'static str>,
         check: CustomCheck,
     },
+    /// As `Custom`, for what is known only when the program runs.
+    Code {
+        fields: Vec<&'static str>,
+        check: RecordCode,
+    },
     /// As `Custom`, but not shown by `/schemas`.
     Hidden {
         fields: Vec<&'static str>,
@@ -57,7 +78,11 @@ pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Vi
     for check in checks {
         if let Err(complaints) = run_one(check, record, op, violations) {
             for (path, complaint) in complaints {
-                violations.add(&path, complaint);
+                match check {
+                    // The last word on a field has the condition that it broke.
+                    Check::Conditional { then_field, .. } if path == *then_field => violations.put(&path, complaint),
+                    _ => violations.add(&path, complaint),
+                }
             }
         }
     }
@@ -100,10 +125,13 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
             }
             let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
             // Kong tries the field's own rules again here, so one that is wrong anyway fails the condition too.
-            if wrong(&[*then_field]) {
+            let must_be_null = then_match.iter().any(|rule| matches!(rule, Rule::Eq(Value::Null)));
+            let Err(complaint) = keeps(then_match, *then_required, value) else {
+                return if wrong(&[*then_field]) { entity(text) } else { Ok(()) };
+            };
+            if !must_be_null && so_far.at(then_field).is_some_and(is_about_kind) {
                 return entity(text);
             }
-            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
             Err(vec![(ENTITY.to_owned(), text.into()), ((*then_field).to_owned(), complaint.into())])
         }
         Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {
@@ -124,8 +152,14 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
                 check(record)
             }
         }
+        Check::Code { fields: names, check } if !wrong(names) && !referenced(names) => (check.0)(record),
         _ => Ok(()),
     }
+}
+
+/// Whether a complaint is about what a value is, which is looked at before its rules are.
+fn is_about_kind(complaint: &Value) -> bool {
+    complaint.as_str().is_none_or(|text| text.starts_with("expected a"))
 }
 
 /// The fields that a check looks at.
@@ -137,6 +171,7 @@ fn named(check: &Check) -> Vec<&'static str> {
         | Check::MutuallyRequired(names)
         | Check::Distinct(names)
         | Check::Custom { fields: names, .. }
+        | Check::Code { fields: names, .. }
         | Check::Hidden { fields: names, .. } => names.clone(),
         Check::Conditional { if_field, then_field, .. } => vec![if_field, then_field],
         Check::ConditionalAtLeastOneOf { if_field, then_at_least_one_of, .. } => {

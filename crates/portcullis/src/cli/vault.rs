@@ -11,8 +11,8 @@ use super::terminal::Terminal;
 use super::{Arguments, Failure, settings};
 use crate::conf::Settings;
 use crate::conf::settings::Database;
-use crate::run::catalog;
 use crate::run::stores::Stores;
+use crate::run::{catalog, lua};
 
 pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
     let Some(reference) = arguments.positional.get(1) else {
@@ -32,7 +32,7 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Result<(), Failure> {
 /// The vault entities of the node's database.
 fn stored(settings: &Settings) -> Result<Vec<Vault>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| error.to_string())?;
-    let catalog = Arc::new(catalog::flavored(catalog::enabled(&settings.plugins)?, settings.flavor));
+    let catalog = Arc::new(catalog::flavored(catalog::enabled(&settings.plugins, &lua::install(settings, Uuid::nil()))?, settings.flavor));
     let Some(schema) = catalog.entity("vaults") else { return Ok(Vec::new()) };
     runtime.block_on(async {
         let Stores { store, embedded, postgres, .. } = Stores::open(settings, &catalog, Uuid::new_v4()).await?;
