@@ -157,7 +157,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                 Ok(Renewed { settings: fresh, sockets: opened, workers: started }) => {
                     let old = std::mem::replace(&mut workers, started);
                     // The old generation finishes what it has; nobody waits for it.
-                    tasks.spawn(old.drain());
+                    tasks.spawn(old.retire());
                     sockets = opened;
                     settings = fresh;
                     info!(target: NOTICE, "reloaded");
