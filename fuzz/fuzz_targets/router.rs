@@ -61,6 +61,8 @@ fuzz_target!(|input: (Vec<Conditions<'_>>, Request<'_>)| {
         sni: request.sni,
         port: 8000,
         headers: &headers,
+        arguments: None,
+        client: Default::default(),
     };
 
     let (mut forward, mut backward) = (Router::default(), Router::default());

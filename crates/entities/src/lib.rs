@@ -14,6 +14,7 @@ pub mod ca_certificates;
 pub mod certificates;
 pub mod consumers;
 pub mod declarative;
+pub mod expression;
 pub mod internal;
 pub mod key_sets;
 pub mod keys;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::services::Protocol;
-use crate::{Entity, Ref};
+use crate::{Entity, Ref, expression};
 
 /// Conditions on requests and the service that those which meet them go to.
 #[derive(Clone, Debug, Deserialize, Serialize, Fields)]
@@ -120,12 +120,30 @@ pub enum Flavor {
     Expressions,
 }
 
+impl Flavor {
+    /// The flavour that `router_flavor` names.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "traditional_compatible" => Some(Self::TraditionalCompatible),
+            "traditional" => Some(Self::Traditional),
+            "expressions" => Some(Self::Expressions),
+            _ => None,
+        }
+    }
+}
+
 /// The schema under a flavour of the router.
 pub fn schema_for(flavor: Flavor) -> Schema {
     let mut schema = Route::schema();
     match flavor {
         Flavor::TraditionalCompatible => {}
-        Flavor::Traditional => schema.checks.retain(|check| !is_compile_check(check)),
+        Flavor::Traditional => {
+            schema.checks.retain(|check| !is_compile_check(check));
+            // Wildcards in server names are the compiled flavours' only.
+            for (_, field) in schema.fields.iter_mut().filter(|(name, _)| name == "snis") {
+                *field = set(sni()).doc("Server names of the TLS handshake.");
+            }
+        }
         Flavor::Expressions => add_expressions(&mut schema),
     }
     schema
@@ -178,8 +196,7 @@ impl Entity for Route {
     }
 }
 
-/// Routes may have an `expression` and a `priority` in place of the other conditions. Whether an expression is one the
-/// router understands is for the router to say: it adds a check of its own.
+/// Routes may have an `expression` and a `priority` in place of the other conditions.
 fn add_expressions(schema: &mut Schema) {
     let expression = string().doc("A condition in the router's expression language.");
     let priority = integer()
@@ -299,7 +316,7 @@ fn is_filled(record: &Record, name: &str) -> bool {
     }
 }
 
-/// An expression stands alone, and a priority only with an expression.
+/// An expression stands alone and can be read, and a priority stands only with an expression.
 fn check_mix(record: &Record) -> Result<(), Vec<(String, Value)>> {
     const CLASSIC: [&str; 7] = ["methods", "hosts", "paths", "headers", "snis", "sources", "destinations"];
     const NAMED: &str = "'methods', 'hosts', 'paths', 'headers', 'snis', 'sources' or 'destinations' simultaneously";
@@ -313,7 +330,12 @@ fn check_mix(record: &Record) -> Result<(), Vec<(String, Value)>> {
     } else if classic && number("priority") != 0 {
         format!("cannot set 'priority' with {NAMED}")
     } else {
-        return Ok(());
+        let text = record.get("expression").and_then(Value::as_str).filter(|_| expressed);
+        let http = protocols_of(record).first().is_none_or(|first| first.starts_with("http") || first.starts_with("grpc"));
+        match text.map(|text| expression::parse(text, http)) {
+            Some(Err(reason)) => reason,
+            _ => return Ok(()),
+        }
     };
     Err(vec![("@entity".to_owned(), format!("Router Expression failed validation: {complaint}").into())])
 }

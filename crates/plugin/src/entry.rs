@@ -120,16 +120,19 @@ pub trait Plugin: Handler + Sized {
     const METRICS: Option<fn(&Env) -> String> = None;
 }
 
+/// Makes a handler of a checked configuration.
+pub type Maker = dyn Fn(Value, &Instance, &Env) -> Result<Arc<dyn Handler>> + Send + Sync;
+
 /// A plugin with its types erased: what the list of plugins is made of.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub name: &'static str,
     pub priority: i32,
     pub phases: Phases,
-    pub schema: fn() -> ConfigSchema,
-    pub entities: fn() -> Vec<Schema>,
+    pub schema: &'static (dyn Fn() -> ConfigSchema + Send + Sync),
+    pub entities: &'static (dyn Fn() -> Vec<Schema> + Send + Sync),
     pub indexes: &'static [Index],
-    pub make: fn(Value, &Instance, &Env) -> Result<Arc<dyn Handler>>,
+    pub make: &'static Maker,
     pub metrics: Option<fn(&Env) -> String>,
     pub endpoints: fn() -> Vec<Endpoint>,
     /// See [`Plugin::READY`].
@@ -142,10 +145,10 @@ impl Entry {
             name: P::NAME,
             priority: P::PRIORITY,
             phases: if P::READY { P::PHASES } else { Phases::ACCESS },
-            schema: schema_of::<P>,
-            entities: P::entities,
+            schema: &schema_of::<P>,
+            entities: &P::entities,
             indexes: P::INDEXES,
-            make: make::<P>,
+            make: &make::<P>,
             metrics: P::METRICS,
             endpoints: P::endpoints,
             ready: P::READY,

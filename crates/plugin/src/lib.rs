@@ -35,13 +35,13 @@ use std::pin::Pin;
 pub use answer::{Answer, Body};
 pub use directory::{Credential, Directory, Index};
 pub use endpoint::{AdminCall, Answering, Endpoint, answering};
-pub use entry::{Entry, Instance, Phases, Plugin, Protocols, Scopes};
+pub use entry::{Entry, Instance, Maker, Phases, Plugin, Protocols, Scopes};
 pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
 pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream};
-pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, Write};
+pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

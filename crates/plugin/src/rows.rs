@@ -39,10 +39,21 @@ pub enum RowsError {
     Unavailable(String),
 }
 
+/// Rows, and the id after which more follow.
+pub type RowsPage = (Vec<Record>, Option<Uuid>);
+
 /// What a call asks for; whoever serves it answers.
 pub enum Ask {
-    /// The row with this value in a unique field.
+    /// The row with this value in a unique field, or with this `id`.
     Find { entity: &'static str, field: &'static str, value: String, answer: oneshot::Sender<Result<Option<Record>, RowsError>> },
+    /// A page of rows by id, after the row with id `after`; those of one parent row if a reference and its id are given.
+    Page {
+        entity: &'static str,
+        size: usize,
+        after: Option<Uuid>,
+        parent: Option<(String, Uuid)>,
+        answer: oneshot::Sender<Result<RowsPage, RowsError>>,
+    },
     /// Rows inserted or updated come back in order, as the store has them.
     Write { writes: Vec<Write>, answer: oneshot::Sender<Result<Vec<Record>, RowsError>> },
 }
@@ -78,6 +89,17 @@ impl Rows {
     pub async fn find(&self, entity: &'static str, field: &'static str, value: &str) -> Result<Option<Record>, RowsError> {
         let value = value.to_owned();
         self.call(|answer| Ask::Find { entity, field, value, answer }).await
+    }
+
+    /// Rows by id, at most `size` of them.
+    pub async fn page(
+        &self,
+        entity: &'static str,
+        size: usize,
+        after: Option<Uuid>,
+        parent: Option<(String, Uuid)>,
+    ) -> Result<RowsPage, RowsError> {
+        self.call(|answer| Ask::Page { entity, size, after, parent, answer }).await
     }
 
     /// Writes everything in one transaction and returns once this node serves from it. Rows inserted or updated come back as

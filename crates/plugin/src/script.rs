@@ -32,6 +32,12 @@ pub trait Engine: Send + Sync {
     /// Code that gives a value for each finished exchange.
     fn field(&self, code: &str) -> Result<Arc<dyn Field>>;
 
+    /// A worker thread has started: called on it, within its runtime.
+    fn worker_started(&self) {}
+
+    /// Called on each worker thread every now and then.
+    fn worker_ticked(&self) {}
+
     /// Text in which each `$(expression)` stands for what it gives. The expressions see `headers`, `query_params`,
     /// `uri_captures` and `shared`.
     fn template(&self, text: &str) -> Result<Arc<dyn Template>>;

@@ -99,7 +99,8 @@ fn run(name: &str, count: usize, shape: Shape, request: Request) -> Result<(), B
     // Regexes are compiled by the first request that needs them.
     let find = |(host, path, headers): &(String, String, Headers)| {
         let (path, host) = (path.as_bytes(), host.as_bytes());
-        let query = Query { method: b"GET", path, host, https: false, sni: None, port: 80, headers };
+        let client = Default::default();
+        let query = Query { method: b"GET", path, host, https: false, sni: None, port: 80, headers, arguments: None, client };
         router.find(&query).map(|found| found.route.id)
     };
     if requests.iter().any(|request| find(request).is_none()) {

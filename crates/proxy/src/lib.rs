@@ -9,6 +9,7 @@
 //! - [`plan`]: which plugin instances run, in which order
 //! - [`router`]: which route answers
 //! - [`balancer`], [`dns`]: which address is asked
+//! - [`vault`]: secrets that configuration refers to
 //! - [`settings`]: the part of the configuration file that matters here
 
 pub mod balancer;
@@ -19,3 +20,4 @@ pub mod router;
 pub mod serve;
 pub mod settings;
 pub mod snapshot;
+pub mod vault;

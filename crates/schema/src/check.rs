@@ -1,5 +1,8 @@
 //! Rules that span several fields of a record (Kong's entity checks).
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::validate::{is_reference, keeps};
@@ -11,6 +14,16 @@ pub type Complaints = Vec<(String, Value)>;
 
 /// A check in Rust: gets the whole record.
 pub type CustomCheck = fn(&Record) -> Result<(), Complaints>;
+
+/// A check of whole records that is made while the program runs.
+#[derive(Clone)]
+pub struct RecordCode(pub Arc<dyn Fn(&Record) -> Result<(), Complaints> + Send + Sync>);
+
+impl fmt::Debug for RecordCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecordCode")
+    }
+}
 
 /// One rule over several fields. Field names may be dotted paths into nested records (`config.minute`).
 #[derive(Clone, Debug)]
@@ -39,6 +52,11 @@ pub enum Check {
     Custom {
         fields: Vec<&'static str>,
         check: CustomCheck,
+    },
+    /// As `Custom`, for what is known only when the program runs.
+    Code {
+        fields: Vec<&'static str>,
+        check: RecordCode,
     },
     /// As `Custom`, but not shown by `/schemas`.
     Hidden {
@@ -124,6 +142,7 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
                 check(record)
             }
         }
+        Check::Code { fields: names, check } if !wrong(names) && !referenced(names) => (check.0)(record),
         _ => Ok(()),
     }
 }
@@ -137,6 +156,7 @@ fn named(check: &Check) -> Vec<&'static str> {
         | Check::MutuallyRequired(names)
         | Check::Distinct(names)
         | Check::Custom { fields: names, .. }
+        | Check::Code { fields: names, .. }
         | Check::Hidden { fields: names, .. } => names.clone(),
         Check::Conditional { if_field, then_field, .. } => vec![if_field, then_field],
         Check::ConditionalAtLeastOneOf { if_field, then_at_least_one_of, .. } => {

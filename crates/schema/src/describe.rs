@@ -149,7 +149,7 @@ fn describe_rule(rule: &Rule, out: &mut Map<String, Value>) {
             ("elements", Value::Object(inner))
         }
         Rule::MutuallyExclusiveSubsets(subsets) => ("mutually_exclusive_subsets", json!(subsets)),
-        Rule::Custom(_) => return,
+        Rule::Custom(_) | Rule::Code(_) => return,
     };
     out.insert(name.to_owned(), value);
 }
@@ -189,7 +189,7 @@ fn describe_check(check: &Check) -> Option<Value> {
             put_error(&mut inner, then_error);
             json!({ "conditional_at_least_one_of": inner })
         }
-        Check::Custom { fields, .. } => json!({ "custom_entity_check": { "field_sources": fields } }),
+        Check::Custom { fields, .. } | Check::Code { fields, .. } => json!({ "custom_entity_check": { "field_sources": fields } }),
         Check::Shown(value) => value.clone(),
         Check::Hidden { .. } => return None,
     })

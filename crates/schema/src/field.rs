@@ -1,6 +1,8 @@
 //! One field: its kind, its rules and how it is kept.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -87,6 +89,18 @@ pub enum Rule {
     MutuallyExclusiveSubsets(Vec<Vec<&'static str>>),
     /// Anything else: answers the complaint in Kong's words. Runs after the other rules.
     Custom(fn(&Value) -> Result<(), String>),
+    /// As `Custom`, for what is known only when the program runs.
+    Code(Code),
+}
+
+/// A check that is made while the program runs: users' own plugins bring some.
+#[derive(Clone)]
+pub struct Code(pub Arc<dyn Fn(&Value) -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code")
+    }
 }
 
 /// A pattern with the spelling that `/schemas` shows (Kong shows Lua patterns) beside the regex that is run.

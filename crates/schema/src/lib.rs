@@ -32,9 +32,9 @@ pub mod typedefs;
 mod validate;
 pub mod violation;
 
-pub use check::Check;
+pub use check::{Check, RecordCode};
 pub use error::ApiError;
-pub use field::{Field, Kind, OnDelete, Rule};
+pub use field::{Code, Field, Kind, OnDelete, Rule};
 pub use fill::random_text;
 pub use portcullis_schema_derive::Fields;
 pub use prepare::Given;

@@ -238,7 +238,7 @@ fn rank(rule: &Rule) -> u8 {
         Rule::Match { .. } => 16,
         Rule::MatchAny { .. } => 17,
         Rule::Contains(_) => 18,
-        Rule::Custom(_) => 19,
+        Rule::Custom(_) | Rule::Code(_) => 19,
         Rule::MutuallyExclusiveSubsets(_) => 20,
     }
 }
@@ -281,6 +281,7 @@ fn check_rule(rule: &Rule, value: &Value) -> Result<(), String> {
         Rule::Elements(rules) => value.as_array().into_iter().flatten().try_for_each(|element| keeps(rules, false, element)),
         Rule::MutuallyExclusiveSubsets(subsets) => check_subsets(subsets, value),
         Rule::Custom(check) => check(value),
+        Rule::Code(check) => (check.0)(value),
     }
 }
 

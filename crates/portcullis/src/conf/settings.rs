@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_entities::routes::Flavor;
 use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
 use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
@@ -60,6 +61,7 @@ pub struct Settings {
     pub wire: WireSettings,
     pub pools: PoolSettings,
     pub proxy: ProxySettings,
+    pub flavor: Flavor,
     pub dns: dns::Settings,
     pub database: Database,
     pub declarative_config: Option<PathBuf>,
@@ -133,6 +135,7 @@ impl Reader<'_> {
                 idle: Duration::from_secs(self.whole("upstream_keepalive_idle_timeout", 60)),
             },
             proxy: self.proxy(),
+            flavor: loaded.text("router_flavor").and_then(Flavor::named).unwrap_or_default(),
             dns: self.dns(),
             database: self.database(),
             declarative_config: text("declarative_config").map(PathBuf::from),
@@ -291,39 +294,69 @@ impl Reader<'_> {
     fn dns(&mut self) -> dns::Settings {
         let loaded = self.loaded;
         let defaults = dns::Settings::default();
-        let mut resolvers = Vec::new();
-        for entry in loaded.list("dns_resolver") {
+        if !loaded.flag("new_dns_client") {
+            let seconds = |key: &str, default: Duration| loaded.number(key).map_or(default, seconds);
+            let order = self.record_kinds("dns_order");
+            return dns::Settings {
+                resolvers: self.name_servers("dns_resolver"),
+                hosts_file: self.hosts_file("dns_hostsfile"),
+                order: if order.is_empty() { defaults.order } else { order },
+                valid_ttl: loaded.number("dns_valid_ttl").map(self::seconds),
+                stale_ttl: seconds("dns_stale_ttl", defaults.stale_ttl),
+                not_found_ttl: seconds("dns_not_found_ttl", defaults.not_found_ttl),
+                error_ttl: seconds("dns_error_ttl", defaults.error_ttl),
+                cache_size: self.whole("dns_cache_size", 10_000) as usize,
+                srv_by_name: false,
+            };
+        }
+        // The new client has no time of its own for names that were not found.
+        let error_ttl = loaded.number("resolver_error_ttl").map_or(defaults.error_ttl, seconds);
+        let order = self.record_kinds("resolver_family");
+        dns::Settings {
+            resolvers: self.name_servers("resolver_address"),
+            hosts_file: self.hosts_file("resolver_hosts_file"),
+            order: if order.is_empty() { vec![dns::Kind::A, dns::Kind::Srv] } else { order },
+            valid_ttl: loaded.number("resolver_valid_ttl").map(seconds),
+            stale_ttl: loaded.number("resolver_stale_ttl").map_or(defaults.stale_ttl, seconds),
+            not_found_ttl: error_ttl,
+            error_ttl,
+            cache_size: self.whole("resolver_lru_cache_size", 10_000) as usize,
+            srv_by_name: true,
+        }
+    }
+
+    fn name_servers(&mut self, key: &str) -> Vec<SocketAddr> {
+        let mut servers = Vec::new();
+        for entry in self.loaded.list(key) {
             let address =
                 entry.parse::<SocketAddr>().or_else(|_| entry.trim_matches(['[', ']']).parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
             match address {
-                Ok(address) => resolvers.push(address),
+                Ok(address) => servers.push(address),
                 Err(_) => self
                     .complaints
-                    .push(format!("dns_resolver must be a comma separated list in the form of IPv4/6 or IPv4/6:port, got '{entry}'")),
+                    .push(format!("{key} must be a comma separated list in the form of IPv4/6 or IPv4/6:port, got '{entry}'")),
             }
         }
-        let mut order = Vec::new();
-        for word in loaded.list("dns_order") {
+        servers
+    }
+
+    fn record_kinds(&mut self, key: &str) -> Vec<dns::Kind> {
+        let mut kinds = Vec::new();
+        for word in self.loaded.list(key) {
             match dns::Kind::parse(word) {
-                Some(kind) => order.push(kind),
-                None => self.complaints.push(format!("dns_order: invalid entry '{word}'")),
+                Some(kind) => kinds.push(kind),
+                None => self.complaints.push(format!("{key}: invalid entry '{word}'")),
             }
         }
-        let hosts_file = PathBuf::from(loaded.text("dns_hostsfile").unwrap_or("/etc/hosts"));
-        if !hosts_file.is_file() {
-            self.complaints.push("dns_hostsfile: file does not exist".to_owned());
+        kinds
+    }
+
+    fn hosts_file(&mut self, key: &str) -> PathBuf {
+        let file = PathBuf::from(self.loaded.text(key).unwrap_or("/etc/hosts"));
+        if !file.is_file() {
+            self.complaints.push(format!("{key}: file does not exist"));
         }
-        let seconds = |key: &str, default: Duration| loaded.number(key).map_or(default, seconds);
-        dns::Settings {
-            resolvers,
-            hosts_file,
-            order: if order.is_empty() { defaults.order } else { order },
-            valid_ttl: loaded.number("dns_valid_ttl").map(self::seconds),
-            stale_ttl: seconds("dns_stale_ttl", defaults.stale_ttl),
-            not_found_ttl: seconds("dns_not_found_ttl", defaults.not_found_ttl),
-            error_ttl: seconds("dns_error_ttl", defaults.error_ttl),
-            cache_size: self.whole("dns_cache_size", 10_000) as usize,
-        }
+        file
     }
 }
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use portcullis_entities::routes::{Flavor, schema_for};
+use portcullis_lua::Lua;
 use portcullis_plugin::Entry;
 use portcullis_schema::{Catalog, ConfigSchema, Record, Schema, build};
 use portcullis_store::{Filter, Store};
 
-/// The plugins a `plugins` setting names. `bundled` stands for all of ours, `off` for none.
+/// The plugins a `plugins` setting names. `bundled` stands for all of ours, `off` for none; others are users' own, in Lua.
 ///
 /// Errors with Kong's text for a plugin that is not there.
-pub fn enabled(names: &[String]) -> Result<&'static [Entry], String> {
+pub fn enabled(names: &[String], lua: &Lua) -> Result<&'static [Entry], String> {
     let all = portcullis_plugins::ALL;
     if names.iter().any(|name| name == "bundled") && names.iter().all(|name| name == "bundled" || is_bundled(name)) {
         return Ok(all);
@@ -23,7 +25,7 @@ pub fn enabled(names: &[String]) -> Result<&'static [Entry], String> {
         }
         match all.iter().find(|entry| entry.name == name) {
             Some(entry) => chosen.push(*entry),
-            None => return Err(format!("{name} plugin is enabled but not installed")),
+            None => chosen.push(lua.plugin(name)?),
         }
     }
     // The list lives as long as the process: one leak at the start instead of a lifetime on every plan.
@@ -34,11 +36,19 @@ fn is_bundled(name: &str) -> bool {
     portcullis_plugins::ALL.iter().any(|entry| entry.name == name)
 }
 
-/// The schemas of all entities, of these plugins and of the vaults.
+/// The schemas of all entities, of these plugins and of the vaults, under the default flavour of the router.
+#[cfg(test)]
 pub fn of(entries: &[Entry]) -> Catalog {
-    let mut entities: Vec<_> = portcullis_entities::core().into_iter().map(Arc::new).collect();
+    flavored(entries, Flavor::default())
+}
+
+/// The schemas of all entities, of these plugins and of the vaults. What a route may have depends on the router's flavour.
+pub fn flavored(entries: &[Entry], flavor: Flavor) -> Catalog {
+    let flavored = |schema: Schema| if schema.name == "routes" { schema_for(flavor) } else { schema };
+    let mut entities: Vec<_> = portcullis_entities::core().into_iter().map(flavored).map(Arc::new).collect();
     // Tables are there for every bundled plugin, used or not, as in Kong.
-    entities.extend(portcullis_plugins::ALL.iter().flat_map(|entry| (entry.entities)()).map(Arc::new));
+    let own = entries.iter().filter(|entry| !is_bundled(entry.name));
+    entities.extend(portcullis_plugins::ALL.iter().chain(own).flat_map(|entry| (entry.entities)()).map(Arc::new));
     let plugins = entries.iter().map(|entry| (entry.name.to_owned(), Arc::new((entry.schema)()))).collect();
     let env = env_vault();
     Catalog { entities, plugins, vaults: [(env.name.to_string(), Arc::new(env))].into() }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method, StatusCode};
 use portcullis_admin::{Answer, Call, Extension};
+use portcullis_lua::{Lua, Route};
 use portcullis_plugin::{AdminCall, Body, Endpoint, Entry, Env};
+use portcullis_schema::Record;
 
 /// The endpoints of all these plugins.
 pub fn of(entries: &[Entry], env: &Env) -> Vec<Extension> {
@@ -22,6 +24,31 @@ fn extension(endpoint: Endpoint, env: Env) -> Extension {
             Box::pin(async move { answer(answering.await) })
         }),
     }
+}
+
+/// The endpoints of users' plugins in Lua. Errors with what is wrong with one.
+pub fn of_lua(lua: &Lua) -> Result<Vec<Extension>, String> {
+    let extension = |route: Route| {
+        let lua = lua.clone();
+        Extension {
+            method: route.method.parse().unwrap_or(Method::GET),
+            // Plugins are looked at once, when the node starts.
+            path: Box::leak(route.braced().into_boxed_str()),
+            handle: Arc::new(move |call| {
+                let lua = lua.clone();
+                Box::pin(async move { answer(lua.call(route, params(route, told(call))).await) })
+            }),
+        }
+    };
+    Ok(lua.routes()?.into_iter().map(extension).collect())
+}
+
+/// What a call says, by name: the path goes before the body, the body before the query.
+fn params(route: Route, call: AdminCall) -> Record {
+    let mut all: Record = call.query.into_iter().map(|(name, value)| (name, value.into())).collect();
+    all.extend(call.body);
+    all.extend(route.parameters().zip(call.params).map(|(name, value)| (name.to_owned(), value.into())));
+    all
 }
 
 fn told(call: Call) -> AdminCall {

@@ -10,7 +10,7 @@ use crate::conf::Settings;
 
 /// Makes Lua the language of code in configuration. It stays as it is until the process ends: what it was told of the settings
 /// does not change with a reload.
-pub fn install(settings: &Settings, node_id: Uuid) {
+pub fn install(settings: &Settings, node_id: Uuid) -> Lua {
     let loaded = &settings.loaded;
     let owned = |key: &str| loaded.list(key).into_iter().map(str::to_owned).collect();
     let whole = |key: &str, default: f64| loaded.number(key).unwrap_or(default).max(1.0) as u64;
@@ -31,7 +31,9 @@ pub fn install(settings: &Settings, node_id: Uuid) {
         version: settings.version.clone(),
         node_id: node_id.to_string(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        ..portcullis_lua::Settings::default()
     });
     // Only a test runs two nodes in one process; they share the first one's.
-    let _ = script::set_engine(Box::new(engine));
+    let _ = script::set_engine(Box::new(engine.clone()));
+    engine
 }

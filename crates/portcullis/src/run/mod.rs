@@ -29,12 +29,14 @@ use std::time::Duration;
 
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
+use portcullis_lua::Lua;
 use portcullis_plugin::{Entry, Env, Rows, State};
 use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_proxy::snapshot::{Certificates, Serving};
+use portcullis_proxy::vault::Vaults;
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
@@ -86,26 +88,28 @@ struct House {
     env: Env,
     node: Arc<Node>,
     publisher: Arc<Publisher>,
+    lua: Lua,
     /// The default workspace's id.
     workspace: Uuid,
 }
 
 async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("signal handlers: {error}"))?;
-    let entries = catalog::enabled(&settings.plugins)?;
-    let catalog = Arc::new(catalog::of(entries));
-    let id = prefix::node_id(&settings);
-    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, id).await?;
+    let node_id = prefix::node_id(&settings);
+    let lua = lua::install(&settings, node_id);
+    let entries = catalog::enabled(&settings.plugins, &lua)?;
+    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
+    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, node_id).await?;
     let workspace = copy.as_ref().map(|copy| copy.workspace).or(store.workspace()).unwrap_or(DEFAULT_WORKSPACE);
-    lua::install(&settings, id);
-    let node = Node::new(id, &settings, store.clone(), Handle::current(), log.clone());
+    let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let (rows, calls) = Rows::channel(settings.database == Database::Postgres);
     let env = Env { state: Arc::new(State::default()), node: node.clone(), rows, runtime: Handle::current() };
+    lua.rows(env.rows.clone());
     node.expose(entries, env.clone());
 
     let (gateway, builder, tls) = generation(&settings, entries, &env, workspace)?;
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone(), node.clone()));
-    let house = House { catalog, entries, store, declarative, env, node, publisher, workspace };
+    let house = House { catalog, entries, store, declarative, env, node, publisher, workspace, lua };
     let used = match &copy {
         Some(copy) => {
             house.publisher.load_copy(&copy.rows).await;
@@ -207,6 +211,8 @@ fn generation(
     let fallback = Shown { first: fallback, second: second.map_err(|error| format!("ssl_cert: {error}"))? };
     let certificates = Certificates::new(Some(fallback), Arc::new(configs));
     let builder = Builder::new(entries, env.clone(), registry, certificates, workspace);
+    let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
+    let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
     let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, tls))
@@ -222,6 +228,8 @@ fn certificate(settings: &Settings, configured: Option<&PemPair>, stem: &str) ->
 }
 
 fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Result<(), String> {
+    let mut added = extensions::of(house.entries, &house.env);
+    added.extend(extensions::of_lua(&house.lua)?);
     let state = AdminState {
         catalog: house.catalog.clone(),
         store: house.store.clone(),
@@ -233,7 +241,7 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
             origins: settings.admin_origins.clone(),
             body_limit: settings.admin_body_limit,
         },
-        extensions: extensions::of(house.entries, &house.env),
+        extensions: added,
     };
     let own_tls = |configured: Option<&PemPair>, stem: &str, ssl: bool| -> Result<Option<ServerTls>, String> {
         if !ssl {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_admin::Writer;
-use portcullis_plugin::{Ask, RowsCall, RowsError, Write};
+use portcullis_plugin::{Ask, RowsCall, RowsError, RowsPage, Write};
 use portcullis_schema::{ApiError, Catalog, Op, Record, Schema};
-use portcullis_store::{ChangeSet, Expected, Key, Operation, Store, StoreError};
+use portcullis_store::{ChangeSet, Expected, Filter, Key, Operation, Store, StoreError};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout_at;
@@ -40,7 +40,14 @@ impl Desk {
         // Whoever asked may have gone away meanwhile: then nobody wants the answer.
         match ask {
             Ask::Find { entity, field, value, answer } => {
-                let _ = answer.send(self.find(entity, Key::Unique(field.to_owned(), value.into())).await);
+                let key = match (field, Uuid::try_parse(&value)) {
+                    ("id", Ok(id)) => Key::Id(id),
+                    _ => Key::Unique(field.to_owned(), value.into()),
+                };
+                let _ = answer.send(self.find(entity, key).await);
+            }
+            Ask::Page { entity, size, after, parent, answer } => {
+                let _ = answer.send(self.page(entity, size, after, parent).await);
             }
             Ask::Write { writes, answer } => {
                 let _ = answer.send(self.write(writes).await);
@@ -54,6 +61,12 @@ impl Desk {
 
     async fn find(&self, entity: &str, key: Key) -> Result<Option<Record>, RowsError> {
         self.store.get(self.schema(entity)?, key).await.map_err(fault)
+    }
+
+    async fn page(&self, entity: &str, size: usize, after: Option<Uuid>, parent: Option<(String, Uuid)>) -> Result<RowsPage, RowsError> {
+        let filter = Filter { parent, ..Filter::default() };
+        let page = self.store.page(self.schema(entity)?, after, size.clamp(1, 1000), filter).await.map_err(fault)?;
+        Ok((page.rows, page.next))
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Record>, RowsError> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use portcullis_plugin::script;
 use portcullis_proxy::gateway::{Gateway, Worker};
 use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
 use portcullis_wire::tls::ServerTls;
@@ -176,12 +177,19 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
                 }
             });
         }
+        let engine = script::engine();
+        if let Some(engine) = engine {
+            engine.worker_started();
+        }
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 changed = orders.changed() => if changed.is_err() || *orders.borrow() != Order::Serve { break },
                 _ = tick.tick() => {
                     service.refresh();
+                    if let Some(engine) = engine {
+                        engine.worker_ticked();
+                    }
                     connections.store(wire.connections() as u64, Ordering::Relaxed);
                 }
             }

@@ -162,9 +162,9 @@ impl Balancer {
         }
         let turn = self.turn.fetch_add(1, Relaxed);
         let usable = |peer: &Peer| !live.config.checks_in_use || peer.is_healthy();
-        let peer = live.ring.pick(tried, turn, key.hash, now, usable).ok_or(BalancerError::NoPeer)?;
+        let Place { peer, srv_name, .. } = live.ring.pick(tried, turn, key.hash, now, usable).ok_or(BalancerError::NoPeer)?;
         peer.connect();
-        let host = live.config.host_header.as_ref().unwrap_or(peer.host()).clone();
+        let host = live.config.host_header.as_ref().or(srv_name.as_ref()).unwrap_or(peer.host()).clone();
         Ok(Picked { peer: peer.clone(), host })
     }
 
@@ -260,7 +260,7 @@ impl Balancer {
             .iter()
             .map(|target| {
                 let mut host = Host::of(target, &self.dns);
-                host.places = host.places_with(|key| {
+                host.places = host.places_with(config.upstream.use_srv_name.unwrap_or(false), |key| {
                     let known = kept.get(&key).or_else(|| peers.get(&key)).cloned();
                     let peer = known.unwrap_or_else(|| Arc::new(Peer::new(registry::next_peer_id(), key.clone())));
                     kept.insert(key, peer.clone());
@@ -302,16 +302,17 @@ impl Host {
         Self { name: name.into(), port, known: dns.cached(name), places: Vec::new(), target: target.clone() }
     }
 
-    fn places_with(&self, mut peer: impl FnMut(PeerKey) -> Arc<Peer>) -> Vec<Place> {
+    fn places_with(&self, by_srv_name: bool, mut peer: impl FnMut(PeerKey) -> Arc<Peer>) -> Vec<Place> {
         let Some(Ok(answer)) = &self.known else { return Vec::new() };
         let own_weight = self.target.weight.unwrap_or(100);
-        let place = |address: &crate::dns::Address| {
+        let place = |(at, address): (usize, &crate::dns::Address)| {
             let key = PeerKey { host: self.name.clone(), ip: address.ip, port: address.port.unwrap_or(self.port) };
             // The weight of an SRV record goes before the target's, but not before "none at all".
             let of_srv = answer.kind == crate::dns::Kind::Srv && own_weight > 0;
-            Place { peer: peer(key), weight: if of_srv { address.weight.into() } else { own_weight } }
+            let srv_name = answer.names.get(at).filter(|_| by_srv_name).cloned();
+            Place { peer: peer(key), weight: if of_srv { address.weight.into() } else { own_weight }, srv_name }
         };
-        answer.addresses.iter().map(place).collect()
+        answer.addresses.iter().enumerate().map(place).collect()
     }
 
     fn dns_kind(&self) -> Option<&'static str> {

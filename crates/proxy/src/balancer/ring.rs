@@ -24,6 +24,8 @@ const EMPTY: u32 = u32::MAX;
 pub(super) struct Place {
     pub(super) peer: Arc<Peer>,
     pub(super) weight: u32,
+    /// The name that an SRV record gave for it, where the upstream wants that in the Host header.
+    pub(super) srv_name: Option<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,14 +62,7 @@ impl Ring {
     }
 
     /// The peer whose turn it is among those that `usable` lets through, those in `tried` only when there is no other.
-    pub(super) fn pick(
-        &self,
-        tried: &[PeerId],
-        turn: usize,
-        hash: u32,
-        now: Instant,
-        usable: impl Fn(&Peer) -> bool,
-    ) -> Option<&Arc<Peer>> {
+    pub(super) fn pick(&self, tried: &[PeerId], turn: usize, hash: u32, now: Instant, usable: impl Fn(&Peer) -> bool) -> Option<&Place> {
         let untried = self.pick_where(turn, hash, now, |peer| usable(peer) && !tried.contains(&peer.id));
         if untried.is_some() || tried.is_empty() {
             return untried;
@@ -75,7 +70,7 @@ impl Ring {
         self.pick_where(turn, hash, now, usable)
     }
 
-    fn pick_where(&self, turn: usize, hash: u32, now: Instant, usable: impl Fn(&Peer) -> bool) -> Option<&Arc<Peer>> {
+    fn pick_where(&self, turn: usize, hash: u32, now: Instant, usable: impl Fn(&Peer) -> bool) -> Option<&Place> {
         let at = match &self.order {
             Order::None => None,
             Order::Wheel(wheel) => {
@@ -99,7 +94,7 @@ impl Ring {
                 self.least(turn, usable, load)
             }
         };
-        at.map(|at| &self.places[at].peer)
+        at.map(|at| &self.places[at])
     }
 
     /// The usable place of the least load; equals in turn.

@@ -50,13 +50,21 @@ pub struct Answer {
     /// For SRV those of the highest priority only.
     pub addresses: Arc<[Address]>,
     pub ttl: Duration,
+    /// The name that each address was found under, where SRV records led there; else empty.
+    pub names: Arc<[Arc<str>]>,
     /// A literal address or one of the hosts file.
     pub(super) is_fixed: bool,
 }
 
 impl Answer {
     pub(super) fn new(kind: Kind, addresses: Vec<Address>, ttl: Duration) -> Self {
-        Self { kind, addresses: addresses.into(), ttl, is_fixed: false }
+        Self { kind, addresses: addresses.into(), ttl, names: Arc::default(), is_fixed: false }
+    }
+
+    /// Of SRV records: each address with the name that its record gives.
+    pub(super) fn of_services(found: Vec<(Address, Arc<str>)>, ttl: Duration) -> Self {
+        let (addresses, names): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        Self { names: names.into(), ..Self::new(Kind::Srv, addresses, ttl) }
     }
 
     /// What never changes: a literal address.

@@ -48,6 +48,9 @@ pub struct Settings {
     pub error_ttl: Duration,
     /// `dns_cache_size`, in names.
     pub cache_size: usize,
+    /// SRV records are asked for names of the form `_service._protocol.name` alone, and nothing else is for those
+    /// (`new_dns_client`).
+    pub srv_by_name: bool,
 }
 
 impl Default for Settings {
@@ -61,6 +64,7 @@ impl Default for Settings {
             not_found_ttl: Duration::from_secs(30),
             error_ttl: Duration::from_secs(1),
             cache_size: 10_000,
+            srv_by_name: false,
         }
     }
 }
@@ -89,7 +93,7 @@ impl Dns {
         let fixed: HashMap<_, _> = fixed.collect();
         let resolver = {
             let _inside = runtime.enter();
-            Resolver::new(&settings.resolvers, hosts, &settings.order)?
+            Resolver::new(&settings.resolvers, hosts, &settings.order, settings.srv_by_name)?
         };
         Ok(Arc::new(Self { cache: Cache::new(settings.cache_size), fixed, resolver, settings, runtime, in_flight: Mutex::default() }))
     }

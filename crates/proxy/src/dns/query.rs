@@ -1,6 +1,7 @@
 //! One name through `dns_order`: the hosts file first, then the name servers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -22,10 +23,11 @@ pub(super) struct Resolver {
     hickory: TokioResolver,
     hosts: Hosts,
     order: Vec<Kind>,
+    srv_by_name: bool,
 }
 
 impl Resolver {
-    pub(super) fn new(resolvers: &[SocketAddr], hosts: Hosts, order: &[Kind]) -> Result<Self, DnsError> {
+    pub(super) fn new(resolvers: &[SocketAddr], hosts: Hosts, order: &[Kind], srv_by_name: bool) -> Result<Self, DnsError> {
         let system = read_system_conf();
         let (mut config, mut options) = match system {
             Ok(read) => read,
@@ -41,7 +43,7 @@ impl Resolver {
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         let hickory = builder.build().map_err(|error| DnsError::failed(&error.to_string()))?;
-        Ok(Self { hickory, hosts, order: order.to_vec() })
+        Ok(Self { hickory, hosts, order: order.to_vec(), srv_by_name })
     }
 
     /// The addresses of a name. `last` is the kind of record that answered for it before.
@@ -64,7 +66,7 @@ impl Resolver {
                 (Kind::Last, None) => continue,
                 (kind, _) => *kind,
             };
-            if tried.contains(&kind) {
+            if tried.contains(&kind) || (self.srv_by_name && (kind == Kind::Srv) != names_service(name)) {
                 continue;
             }
             tried.push(kind);
@@ -127,9 +129,11 @@ impl Resolver {
             };
             ttl = ttl.min(Duration::from_secs((*seconds).into())).min(found.ttl);
             let port = if service.port == 0 { None } else { Some(service.port) };
-            addresses.extend(found.addresses.iter().map(|address| Address { port, weight: service.weight.max(1), ..*address }));
+            let name: Arc<str> = service.target.to_string().trim_end_matches('.').into();
+            let found = found.addresses.iter().map(|address| Address { port, weight: service.weight.max(1), ..*address });
+            addresses.extend(found.map(|address| (address, name.clone())));
         }
-        if addresses.is_empty() { Err(failure) } else { Ok(Answer::new(Kind::Srv, addresses, ttl)) }
+        if addresses.is_empty() { Err(failure) } else { Ok(Answer::of_services(addresses, ttl)) }
     }
 
     async fn follow(&self, name: &str, steps: usize) -> Known {
@@ -143,6 +147,13 @@ impl Resolver {
     async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, DnsError> {
         self.hickory.lookup(name, kind).await.map_err(|error| classify(&error))
     }
+}
+
+/// `_service._protocol.name`: a name that is made for SRV records.
+fn names_service(name: &str) -> bool {
+    let mut labels = name.split('.');
+    let mut marked = || labels.next().is_some_and(|label| label.len() > 1 && label.starts_with('_'));
+    marked() && marked() && labels.next().is_some()
 }
 
 fn answer(kind: Kind, (addresses, ttl): (Vec<Address>, Duration)) -> Known {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use portcullis_wire::Headers;
 
+use super::Route;
+use super::condition::{Asked, Notes};
 use super::order::Rank;
-use super::route::{HostPort, NamePattern, PathOf, PathPattern, fold_name, same_name};
+use super::route::{NamePattern, PathOf, PathPattern, Span, fold_name, same_name};
 use super::shards::Shards;
 use super::tree::Tree;
-use super::{Query, Route};
 
 /// The entries of one host by path.
 pub(super) type PathTree = Tree<Leaf>;
@@ -26,12 +27,25 @@ pub(super) struct Entry {
     pub(super) path: PathOf,
     /// The way to this entry does not prove that the route takes the host.
     pub(super) check_host: bool,
+    /// The port that the host must have beside: the way here was a host with a port, of the `traditional` flavour.
+    pub(super) host_port: Option<u16>,
 }
 
 impl Entry {
-    /// How many bytes of the path the entry matched, if it takes the request.
-    fn takes(&self, query: &Query<'_>, path: &str, host: HostPort<'_>) -> Option<usize> {
+    /// What part of the path the entry matched, if it takes the request; none within for a route without paths.
+    fn takes(&self, asked: Asked<'_>) -> Option<Option<Span>> {
         let route = &self.path.route;
+        let Asked { query, path, host, protocol, without_snis } = asked;
+        if !route.takes_protocol(protocol) || (without_snis && !route.snis.is_empty()) {
+            return None;
+        }
+        if let Some(expressed) = &route.expression {
+            let mut notes = Notes::default();
+            return expressed.condition.holds(asked, &mut notes).then_some(notes.path);
+        }
+        if self.host_port.is_some_and(|port| port != host.port) {
+            return None;
+        }
         if (self.check_host && !route.takes_host(host))
             || !route.takes_method(query.method)
             || !route.takes_headers(query.headers)
@@ -40,20 +54,18 @@ impl Entry {
             return None;
         }
         match self.path.pattern() {
-            None => Some(0),
+            None => Some(None),
             // The tree has proved it.
-            Some(PathPattern::Prefix(prefix)) => Some(prefix.len()),
-            Some(regex) => regex.matched(path),
+            Some(PathPattern::Prefix(prefix)) => Some(Some(Span::front(prefix.len()))),
+            Some(regex) => regex.matched(path).map(Some),
         }
     }
 }
 
 /// The best entry found so far.
 pub(super) struct Search<'a, 'q> {
-    pub(super) query: &'q Query<'q>,
-    pub(super) path: &'q str,
-    pub(super) host: HostPort<'q>,
-    pub(super) best: Option<(&'a Entry, usize)>,
+    pub(super) asked: Asked<'q>,
+    pub(super) best: Option<(&'a Entry, Option<Span>)>,
 }
 
 impl<'a> Search<'a, '_> {
@@ -62,7 +74,7 @@ impl<'a> Search<'a, '_> {
             if self.best.is_some_and(|(best, _)| best.rank >= entry.rank) {
                 return;
             }
-            if let Some(matched) = entry.takes(self.query, self.path, self.host) {
+            if let Some(matched) = entry.takes(self.asked) {
                 self.best = Some((entry, matched));
                 return;
             }
@@ -70,7 +82,7 @@ impl<'a> Search<'a, '_> {
     }
 
     pub(super) fn try_tree(&mut self, tree: &'a PathTree) {
-        tree.walk(self.path.as_bytes(), |leaf| leaf.search(self));
+        tree.walk(self.asked.path.as_bytes(), |leaf| leaf.search(self));
     }
 }
 
@@ -136,12 +148,12 @@ impl Leaf {
     fn search<'a>(&'a self, search: &mut Search<'a, '_>) {
         search.try_all(&self.plain);
         if !self.by_method.is_empty()
-            && let Some(entries) = self.by_method.get(search.query.method)
+            && let Some(entries) = self.by_method.get(search.asked.query.method)
         {
             search.try_all(entries);
         }
         if !self.by_sni.is_empty() {
-            match (search.query.https, search.query.sni) {
+            match (search.asked.query.https, search.asked.query.sni) {
                 (false, _) => search.try_all(&self.any_sni),
                 (true, Some(sni)) => {
                     if let Some(entries) = self.by_sni.get(sni.as_bytes()) {
@@ -152,7 +164,7 @@ impl Leaf {
             }
         }
         if !self.by_header.is_empty() {
-            self.search_headers(search.query.headers, search);
+            self.search_headers(search.asked.query.headers, search);
         }
     }
 
@@ -171,6 +183,9 @@ impl Leaf {
 
     /// The table in which the route is best told from its neighbours.
     fn table<'r>(&self, route: &'r Route) -> Table<'r> {
+        if route.expression.is_some() {
+            return Table::Plain;
+        }
         let mut best: Option<(usize, Table<'r>)> = None;
         for header in route.headers.iter().filter(|header| header.is_exact()) {
             let mut buffer = [0; LONGEST_HEADER];

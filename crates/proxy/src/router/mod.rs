@@ -7,32 +7,39 @@
 //! - `route.rs`: what a route asks for, compiled, and the check of one route against one request
 //! - `order.rs`: Kong's precedence
 //! - `index.rs`: host, then path, then header, SNI or method; `tree.rs` and `shards.rs` carry it
+//! - `condition.rs`: routes of the `expressions` flavour; `pattern.rs`: the regexes of the others
+//! - `stream.rs`: routes of TCP and UDP connections
 //! - `path.rs`: normalising a request's path before, joining it with the service's path after
 //! - `reference.rs` (tests): the rules once more without any index
 
+mod condition;
 mod index;
 mod order;
 pub mod path;
+mod pattern;
 #[cfg(test)]
 mod reference;
 mod route;
 mod shards;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use portcullis_wire::Headers;
-use regex::Regex;
 use uuid::Uuid;
 
+use condition::Asked;
 use index::{Entry, PathTree, Search};
-use order::Rank;
+use order::{HostClass, Rank};
+use route::{Expressed, HostPattern, NamePattern, PathOf, Span, split_host};
 pub use route::{InvalidRoute, Protocols, Route};
-use route::{NamePattern, PathOf, split_host};
 use shards::Shards;
+use stream::StreamTable;
 
 /// A route of so many hosts times paths is not found by its hosts any more, only by its paths.
 const MOST_PLACES: usize = 20_000;
@@ -50,14 +57,30 @@ pub struct Query<'a> {
     /// The listener's port, for routes that name a port while the Host header has none.
     pub port: u16,
     pub headers: &'a Headers,
+    /// The query string, for routes of the `expressions` flavour.
+    pub arguments: Option<&'a [u8]>,
+    pub client: Client,
+}
+
+/// The two ends of a connection, for routes of the `expressions` flavour.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client {
+    /// None on unix sockets.
+    pub source: Option<IpAddr>,
+    pub source_port: u16,
+    /// Our own address.
+    pub destination: Option<IpAddr>,
 }
 
 /// The route that answers a request.
 #[derive(Debug)]
 pub struct Match<'a> {
     pub route: &'a Arc<Route>,
-    /// How many bytes of the normalised path's front the route's path took; none if the route has no paths.
+    /// How many bytes are cut off the normalised path's front when the route cuts: as many as matched; none if the route has no
+    /// paths.
     pub prefix_len: Option<usize>,
+    /// Where in the path the matching text begins: further on for some regexes and for ends of paths.
+    pub prefix_start: usize,
     /// What the groups of a regex path caught; none if it has no groups.
     pub captures: Option<Box<Captures>>,
 }
@@ -78,15 +101,6 @@ pub struct Capture {
 }
 
 impl Captures {
-    fn of(regex: &Regex, path: &str) -> Option<Self> {
-        let caught = regex.captures(path)?;
-        let group = |(name, found): (Option<&str>, Option<regex::Match<'_>>)| Capture {
-            name: name.map(Into::into),
-            value: found.map(|found| found.as_str().into()),
-        };
-        Some(Self { groups: regex.capture_names().zip(caught.iter()).map(group).collect() })
-    }
-
     /// The value of a group by its name or number, as `hash_on_uri_capture` and request templates name it.
     pub fn get(&self, group: &str) -> Option<&str> {
         let named = self.groups.iter().find(|capture| capture.name.as_deref() == Some(group));
@@ -107,6 +121,9 @@ pub struct Router {
     any_host: PathTree,
     /// The longest key there ever was in `by_host_suffix` and `by_host_prefix`: longer parts of a host need no look-up.
     longest_wildcard: usize,
+    streams: StreamTable,
+    /// There is a route of the `traditional` flavour with server names, see [`Router::find`].
+    spares_snis: bool,
 }
 
 impl Router {
@@ -130,6 +147,10 @@ impl Router {
     /// Adds a route, in place of the one with its id if there is one.
     pub fn insert(&mut self, route: Arc<Route>) {
         self.remove(route.id);
+        if route.protocols.any_stream() {
+            self.streams.insert(route.clone());
+        }
+        self.spares_snis |= route.traditional && !route.snis.is_empty();
         self.for_each_place(&route, |tree, literal, entry| {
             tree.edit(literal, |leaf| {
                 leaf.insert(entry);
@@ -143,6 +164,9 @@ impl Router {
     /// Takes a route out; says whether it was there.
     pub fn remove(&mut self, id: Uuid) -> bool {
         let Some(route) = self.routes.remove(id.as_bytes()) else { return false };
+        if route.protocols.any_stream() {
+            self.streams.remove(id);
+        }
         self.for_each_place(&route, |tree, literal, entry| {
             tree.edit(literal, |leaf| {
                 leaf.remove(&route, entry.rank);
@@ -156,16 +180,29 @@ impl Router {
     pub fn find(&self, query: &Query<'_>) -> Option<Match<'_>> {
         let path = std::str::from_utf8(query.path).ok()?;
         let host = split_host(query.host, query.port);
-        let mut search = Search { query, path, host, best: None };
-        self.search_hosts(host.host, &mut search);
+        let protocol = if query.https { "https" } else { "http" };
+        // In the `traditional` flavour a plain request gets to routes with server names only when no other takes it.
+        let asked = Asked { query, path, host, protocol, without_snis: self.spares_snis && !query.https };
+        let found = match self.best(asked) {
+            None if asked.without_snis => self.best(Asked { without_snis: false, ..asked }),
+            found => found,
+        };
+        let (entry, span) = found?;
+        let route = &entry.path.route;
+        let captures = match &route.expression {
+            Some(expressed) => expressed.condition.captures(asked),
+            None => entry.path.pattern().and_then(|pattern| pattern.captures(path)),
+        };
+        // What was compared in lower case may have another length.
+        let span = span.map(|Span { start, len }| Span { start: start.min(path.len()), len: len.min(path.len()) });
+        Some(Match { route, prefix_len: span.map(|span| span.len), prefix_start: span.map_or(0, |span| span.start), captures })
+    }
+
+    fn best<'a>(&'a self, asked: Asked<'_>) -> Option<(&'a Entry, Option<Span>)> {
+        let mut search = Search { asked, best: None };
+        self.search_hosts(asked.host.host, &mut search);
         search.try_tree(&self.any_host);
-        let (entry, matched) = search.best?;
-        let pattern = entry.path.pattern();
-        Some(Match {
-            route: &entry.path.route,
-            prefix_len: pattern.map(|_| matched),
-            captures: pattern.and_then(|pattern| pattern.captures(path)),
-        })
+        search.best
     }
 
     fn search_hosts<'a>(&'a self, host: &[u8], search: &mut Search<'a, '_>) {
@@ -191,14 +228,21 @@ impl Router {
 
     /// Calls `edit` with every tree and path under which the route is to be found, and the entry to be found there.
     fn for_each_place(&mut self, route: &Arc<Route>, mut edit: impl FnMut(&mut PathTree, &[u8], Entry)) {
+        if !route.protocols.any_http() {
+            return;
+        }
+        if let Some(expressed) = &route.expression {
+            return self.for_each_place_of(route, expressed, edit);
+        }
         let paths: usize = route.rules.iter().map(|rule| rule.paths.len().max(1)).sum();
         let by_host = !route.hosts().is_empty() && paths * route.hosts().len() <= MOST_PLACES;
         for (rule_at, rule) in route.rules.iter().enumerate() {
             for path_at in 0..rule.paths.len().max(1) {
-                let entry = Entry {
+                let mut entry = Entry {
                     rank: Rank { priority: rule.priority, id: rule.id, path: Reverse(path_at as u32) },
                     path: PathOf { route: route.clone(), rule: rule_at as u32, path: path_at as u32 },
                     check_host: route.host_ports || (!by_host && !route.hosts().is_empty()),
+                    host_port: None,
                 };
                 let literal = rule.paths.get(path_at).map_or(&b""[..], |path| path.literal());
                 if !by_host {
@@ -206,20 +250,58 @@ impl Router {
                     continue;
                 }
                 for host in route.hosts() {
-                    let (trees, key) = match &host.name {
-                        NamePattern::Exact(name) => (&mut self.by_host, name),
-                        NamePattern::Suffix(name) => (&mut self.by_host_suffix, name),
-                        NamePattern::Prefix(name) => (&mut self.by_host_prefix, name),
-                    };
-                    if !matches!(host.name, NamePattern::Exact(_)) {
-                        self.longest_wildcard = self.longest_wildcard.max(key.len());
+                    if route.traditional {
+                        entry.rank.priority = rule.priority | class_of(host).added();
+                        // Of two hosts of one name, one with a port, each is an entry of its own.
+                        entry.host_port = host.port;
                     }
-                    trees.edit(key, |tree| {
-                        edit(tree, literal, entry.clone());
-                        !tree.is_empty()
-                    });
+                    self.at_host(&host.name, |tree| edit(tree, literal, entry.clone()));
                 }
             }
         }
+    }
+
+    /// The places of a route with an expression: under each of the hosts and beginnings of paths it cannot do without.
+    fn for_each_place_of(&mut self, route: &Arc<Route>, expressed: &Expressed, mut edit: impl FnMut(&mut PathTree, &[u8], Entry)) {
+        let Some(rule) = route.rules.first() else { return };
+        let by_host = !expressed.hosts.is_empty() && expressed.hosts.len() * expressed.literals.len() <= MOST_PLACES;
+        for literal in &expressed.literals {
+            let entry = Entry {
+                rank: Rank { priority: rule.priority, id: rule.id, path: Reverse(0) },
+                path: PathOf { route: route.clone(), rule: 0, path: 0 },
+                check_host: false,
+                host_port: None,
+            };
+            if !by_host {
+                edit(&mut self.any_host, literal, entry);
+                continue;
+            }
+            for host in &expressed.hosts {
+                self.at_host(host, |tree| edit(tree, literal, entry.clone()));
+            }
+        }
+    }
+
+    fn at_host(&mut self, name: &NamePattern, edit: impl FnOnce(&mut PathTree)) {
+        let (trees, key) = match name {
+            NamePattern::Exact(name) => (&mut self.by_host, name),
+            NamePattern::Suffix(name) => (&mut self.by_host_suffix, name),
+            NamePattern::Prefix(name) => (&mut self.by_host_prefix, name),
+        };
+        if !matches!(name, NamePattern::Exact(_)) {
+            self.longest_wildcard = self.longest_wildcard.max(key.len());
+        }
+        trees.edit(key, |tree| {
+            edit(tree);
+            !tree.is_empty()
+        });
+    }
+}
+
+fn class_of(host: &HostPattern) -> HostClass {
+    match (&host.name, host.port) {
+        (NamePattern::Exact(_), Some(_)) => HostClass::PlainWithPort,
+        (NamePattern::Exact(_), None) => HostClass::Plain,
+        _ => HostClass::Wildcard,
     }
 }

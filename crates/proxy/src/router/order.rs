@@ -30,6 +30,10 @@ pub(super) struct Weight {
     pub(super) regex_priority: i64,
     /// In bytes; zero for regex paths.
     pub(super) path_length: usize,
+    /// Which kinds those are, as the `traditional` flavour numbers them.
+    pub(super) bits: u32,
+    /// A host has a wildcard and a port.
+    pub(super) wildcard_port: bool,
 }
 
 impl Weight {
@@ -44,6 +48,51 @@ impl Weight {
             }
         }
     }
+}
+
+/// What the kind of host by which a route of the `traditional` flavour was found adds to its priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum HostClass {
+    Wildcard = 0,
+    Plain = 1,
+    PlainWithPort = 2,
+}
+
+impl HostClass {
+    pub(super) fn added(self) -> u64 {
+        (self as u64) << 52
+    }
+}
+
+impl Weight {
+    /// The order of the `traditional` flavour: how many kinds of conditions, which (hosts, headers, paths, methods, SNIs), how
+    /// exactly the host was named, wildcards with ports, plain hosts only, regex path, headers, then `regex_priority` or length.
+    pub(super) fn traditional_priority(self) -> u64 {
+        let exactness = u64::from(self.wildcard_port) << 2 | u64::from(self.plain_hosts) << 1 | u64::from(self.regex_path);
+        let last = if self.regex_path {
+            let regex_priority = self.regex_priority.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+            (regex_priority - i64::from(i32::MIN)) as u64
+        } else {
+            self.path_length.min(1 << 20) as u64
+        };
+        u64::from(self.kinds.min(7)) << 61
+            | u64::from(self.bits & 0x7F) << 54
+            | exactness << 49
+            | (self.headers.min(MOST_HEADERS) as u64) << 41
+            | last
+    }
+}
+
+/// What tells equals of the `traditional` flavour apart: the older goes first.
+pub(super) fn age(created_at: Option<i64>, id: u128) -> u128 {
+    const ID_BITS: u32 = 88;
+    let created_at = created_at.unwrap_or(0).clamp(0, (1 << 40) - 1) as u128;
+    (((1 << 40) - 1 - created_at) << ID_BITS) | (!id & ((1 << ID_BITS) - 1))
+}
+
+/// The priority of a route with an expression: before every route without.
+pub(super) fn expressed(priority: u64) -> u64 {
+    0xFF << 56 | priority
 }
 
 /// Where a rule stands among those that match. Greater wins.

@@ -190,6 +190,20 @@ pub fn join(out: &mut Vec<u8>, service_path: Option<&str>, path: &[u8], matched:
     }
 }
 
+/// Like [`join`] as `path_handling` v1 has it: the service's path and the rest of the request's stand side by side, and only a
+/// double slash between them becomes one.
+pub fn glue(out: &mut Vec<u8>, service_path: Option<&str>, path: &[u8], matched: Option<usize>, strip: bool) {
+    let base = service_path.unwrap_or("/").as_bytes();
+    let cut = if strip { matched.unwrap_or(1) } else { 1 };
+    let rest = path.get(cut..).unwrap_or_default();
+    let rest = if strip { without_leading_dots(rest) } else { rest };
+    match (base, rest) {
+        ([start @ .., b'/'], [b'/', ..]) => escape(out, start),
+        _ => escape(out, base),
+    }
+    escape(out, rest);
+}
+
 /// What is left after a prefix was cut off must not start a dot segment of its own: `/cut` off `/cut../x` leaves `x`.
 fn without_leading_dots(rest: &[u8]) -> &[u8] {
     match rest {
@@ -326,6 +340,27 @@ mod tests {
             [("/s", "/", "/s"), ("/s", "/r/", "/s/r/"), ("/s/", "/", "/s/"), ("/s/", "/r", "/s/r"), ("/", "/x", "/x"), ("/", "/", "/")]
         {
             assert_eq!(joined(service, path, Some(1), false), expected, "{service} {path}");
+        }
+    }
+
+    #[test]
+    fn gluing_puts_nothing_between() {
+        for (service, path, matched, strip, expected) in [
+            ("/", "/req", Some(2), true, "/eq"),
+            ("/", "/r/eq/", Some(2), true, "/eq/"),
+            ("/s", "/r", Some(2), true, "/s"),
+            ("/s", "/req", Some(2), true, "/seq"),
+            ("/s/", "/r", Some(2), true, "/s/"),
+            ("/s/", "/r/", Some(2), true, "/s/"),
+            ("/s/", "/r/x", Some(3), true, "/s/x"),
+            ("/s", "/r/eq", Some(2), false, "/sr/eq"),
+            ("/s/", "/r/eq", Some(2), false, "/s/r/eq"),
+            ("/s", "/x/y", None, true, "/sx/y"),
+            ("/s/", "/", None, true, "/s/"),
+        ] {
+            let mut out = Vec::new();
+            glue(&mut out, Some(service), path.as_bytes(), matched, strip);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{service} {path} {matched:?} {strip}");
         }
     }
 

@@ -3,15 +3,18 @@
 //! A route with several paths behaves as several rules that differ in their paths only: one for all its regex paths, one for
 //! each length of its plain ones. Each rule has a rank of its own.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use portcullis_entities as entities;
+use portcullis_entities::routes::{Flavor, PathHandling};
 use portcullis_wire::Headers;
 use portcullis_wire::headers::Line;
-use regex::Regex;
 use uuid::Uuid;
 
-use super::order::{PathGroup, Weight, group_id};
+use super::condition::Condition;
+use super::order::{self, PathGroup, Weight, group_id};
+use super::pattern::LazyRegex;
+use super::stream::Ends;
 use super::{Captures, Query};
 
 /// Why a route cannot be compiled. It is left out of the router, as Kong does.
@@ -23,6 +26,10 @@ pub enum InvalidRoute {
     Header { name: String, error: Box<regex_syntax::Error> },
     #[error("header {0} has no values")]
     NoValues(String),
+    #[error("address {0} is none")]
+    Address(String),
+    #[error("expression: {0}")]
+    Expression(String),
 }
 
 /// A compiled route: the entity, the conditions that all its rules share, and the rules.
@@ -39,6 +46,36 @@ pub struct Route {
     pub(super) rules: Box<[Rule]>,
     /// A host names a port, so finding the route by its host says nothing about the port yet.
     pub(super) host_ports: bool,
+    /// In place of all the conditions above.
+    pub(super) expression: Option<Expressed>,
+    /// What `net.protocol` must be, where the flavour asks.
+    pub(super) spoken: Option<Box<[&'static str]>>,
+    /// Hosts count in Kong's `traditional` order.
+    pub(super) traditional: bool,
+    /// Paths are glued, not joined: `path_handling` v1, which only the `traditional` flavour heeds.
+    pub glues_paths: bool,
+    /// Conditions on the two ends of a stream connection.
+    pub(super) sources: Box<[Ends]>,
+    pub(super) destinations: Box<[Ends]>,
+}
+
+/// A compiled expression with what an index may find it by.
+#[derive(Debug)]
+pub(super) struct Expressed {
+    pub(super) condition: Condition,
+    /// Every path that it takes starts with one of these.
+    pub(super) literals: Box<[Box<[u8]>]>,
+    /// Every host that it takes is one of these; empty if that can't be told.
+    pub(super) hosts: Box<[NamePattern]>,
+}
+
+impl Expressed {
+    fn parse(text: &str, http: bool) -> Result<Self, InvalidRoute> {
+        let condition = Condition::parse(text, http)?;
+        let literals = condition.path_literals().unwrap_or_else(|| vec![Box::default()]);
+        let hosts = condition.hosts().unwrap_or_default();
+        Ok(Self { literals: literals.into(), hosts: hosts.into(), condition })
+    }
 }
 
 /// The protocols a route is meant for. They take no part in matching: a plain-text request that matches a route for https
@@ -47,7 +84,7 @@ pub struct Route {
 pub struct Protocols(u8);
 
 impl Protocols {
-    const NAMES: [&str; 4] = ["http", "https", "grpc", "grpcs"];
+    const NAMES: [&str; 8] = ["http", "https", "grpc", "grpcs", "tcp", "tls", "udp", "tls_passthrough"];
 
     fn of(protocols: &[entities::services::Protocol]) -> Self {
         let bit = |name: &str| Self::NAMES.iter().position(|known| *known == name).map_or(0, |at| 1 << at);
@@ -68,7 +105,28 @@ impl Protocols {
     }
     /// Whether the route belongs in an HTTP router at all, and not only in one for streams.
     pub fn any_http(self) -> bool {
-        self.0 != 0
+        self.0 & 0x0F != 0
+    }
+    /// Plain TCP, or TLS in any form.
+    pub fn any_tcp(self) -> bool {
+        self.0 & 0xB0 != 0
+    }
+    pub fn tcp(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+    /// TLS that ends here.
+    pub fn tls(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+    pub fn udp(self) -> bool {
+        self.0 & 0x40 != 0
+    }
+    /// TLS that goes on to the upstream as it is.
+    pub fn tls_passthrough(self) -> bool {
+        self.0 & 0x80 != 0
+    }
+    pub fn any_stream(self) -> bool {
+        self.0 & 0xF0 != 0
     }
 }
 
@@ -85,38 +143,6 @@ pub(super) struct Rule {
 pub(super) enum PathPattern {
     Prefix(Box<str>),
     Regex(LazyRegex),
-}
-
-/// A regex that has been parsed, and is compiled when a request first needs it: tens of thousands of regex routes would
-/// otherwise take seconds and gigabytes at start.
-#[derive(Debug)]
-pub(super) struct LazyRegex {
-    pattern: Box<str>,
-    /// What every match starts with, at the start of the text.
-    pub(super) literal: Box<[u8]>,
-    compiled: OnceLock<Option<Regex>>,
-}
-
-impl LazyRegex {
-    fn parse(pattern: String) -> Result<Self, Box<regex_syntax::Error>> {
-        let hir = regex_syntax::parse(&pattern)?;
-        Ok(Self { pattern: pattern.into(), literal: literal_prefix(&hir).into(), compiled: OnceLock::new() })
-    }
-
-    pub(super) fn get(&self) -> Option<&Regex> {
-        let compile = || Regex::new(&self.pattern).inspect_err(|error| tracing::error!(%error, "route regex is too large")).ok();
-        self.compiled.get_or_init(compile).as_ref()
-    }
-}
-
-/// The bytes that every match starts with if it has to be at the start of the text, else none.
-fn literal_prefix(hir: &regex_syntax::hir::Hir) -> Vec<u8> {
-    // `^` binds closer than `|`: of `^/a|/b` the second half may match anywhere.
-    if !hir.properties().look_set_prefix().contains(regex_syntax::hir::Look::Start) {
-        return Vec::new();
-    }
-    let literals = regex_syntax::hir::literal::Extractor::new().extract(hir);
-    literals.longest_common_prefix().map(<[u8]>::to_vec).unwrap_or_default()
 }
 
 /// A name with at most one wildcard label at either end.
@@ -152,7 +178,13 @@ impl NamePattern {
 #[derive(Debug)]
 pub(super) struct HostPattern {
     pub(super) name: NamePattern,
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
+}
+
+impl HostPattern {
+    pub(super) fn matches(&self, asked: HostPort<'_>) -> bool {
+        self.port.is_none_or(|port| port == asked.port) && self.name.matches(asked.host)
+    }
 }
 
 #[derive(Debug)]
@@ -162,6 +194,19 @@ pub(super) struct HeaderPattern {
     /// Lower-case.
     pub(super) values: Box<[Box<[u8]>]>,
     regexes: Box<[LazyRegex]>,
+}
+
+/// The part of a path that matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) len: usize,
+}
+
+impl Span {
+    pub(super) fn front(len: usize) -> Self {
+        Self { start: 0, len }
+    }
 }
 
 /// Host and port as the Host header has them; the listener's port stands in for one that is missing.
@@ -191,10 +236,15 @@ fn parse_port(text: &[u8]) -> Option<u16> {
 }
 
 impl Route {
-    /// Compiles a route.
+    /// Compiles a route of the default flavour.
     ///
     /// Errors when a regex of its paths or headers is not one.
     pub fn compile(entity: Arc<entities::Route>) -> Result<Self, InvalidRoute> {
+        Self::compile_for(entity, Flavor::default())
+    }
+
+    /// Compiles a route as this flavour understands it.
+    pub fn compile_for(entity: Arc<entities::Route>, flavor: Flavor) -> Result<Self, InvalidRoute> {
         let host_patterns = entity.hosts.iter().flatten().map(|host| {
             let split = host.split_once(':').and_then(|(name, port)| Some((name, parse_port(port.as_bytes())?)));
             match split {
@@ -203,19 +253,28 @@ impl Route {
             }
         });
         let hosts: Box<[HostPattern]> = host_patterns.collect();
-        let headers =
-            entity.headers.iter().flatten().map(|(name, values)| HeaderPattern::compile(name, values)).collect::<Result<_, _>>()?;
+        let traditional = flavor == Flavor::Traditional;
+        let header = |(name, values): (&String, &Vec<String>)| HeaderPattern::compile(name, values, traditional);
+        let headers = entity.headers.iter().flatten().map(header).collect::<Result<_, _>>()?;
+        let protocols = Protocols::of(&entity.protocols);
+        let text = entity.expression.as_deref().filter(|text| flavor == Flavor::Expressions && !text.is_empty());
         Ok(Self {
             id: entity.id,
             service: entity.service.as_ref().map(|service| service.id),
-            protocols: Protocols::of(&entity.protocols),
+            protocols,
+            expression: text.map(|text| Expressed::parse(text, protocols.any_http())).transpose()?,
+            spoken: if flavor == Flavor::Expressions { spoken(&entity.protocols) } else { None },
+            traditional,
+            glues_paths: traditional && entity.path_handling == Some(PathHandling::V1),
+            sources: Ends::all_of(entity.sources.as_deref())?,
+            destinations: Ends::all_of(entity.destinations.as_deref())?,
             methods: entity.methods.iter().flatten().map(|method| method.as_bytes().into()).collect(),
             host_ports: hosts.iter().any(|host| host.port.is_some()),
             hosts,
             headers,
             // The dot that may end a fully qualified name is no part of an SNI.
             snis: entity.snis.iter().flatten().map(|sni| NamePattern::of(sni.strip_suffix('.').unwrap_or(sni))).collect(),
-            rules: rules(&entity)?,
+            rules: rules(&entity, flavor)?,
             entity,
         })
     }
@@ -225,8 +284,11 @@ impl Route {
     }
 
     pub(super) fn takes_host(&self, asked: HostPort<'_>) -> bool {
-        self.hosts.is_empty()
-            || self.hosts.iter().any(|host| host.port.is_none_or(|port| port == asked.port) && host.name.matches(asked.host))
+        self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(asked))
+    }
+
+    pub(super) fn takes_protocol(&self, protocol: &str) -> bool {
+        self.spoken.as_ref().is_none_or(|spoken| spoken.contains(&protocol))
     }
 
     pub(super) fn takes_method(&self, method: &[u8]) -> bool {
@@ -248,17 +310,21 @@ impl Route {
 }
 
 impl HeaderPattern {
-    fn compile(name: &str, values: &[String]) -> Result<Self, InvalidRoute> {
+    /// In the `traditional` flavour a value is a regex only if it is the only one.
+    fn compile(name: &str, values: &[String], traditional: bool) -> Result<Self, InvalidRoute> {
         if values.is_empty() {
             return Err(InvalidRoute::NoValues(name.to_owned()));
         }
         let invalid = |error| InvalidRoute::Header { name: name.to_owned(), error };
-        let regexes = values.iter().filter_map(|value| value.strip_prefix("~*"));
-        let plain = values.iter().filter(|value| !value.starts_with("~*"));
+        let regexes_count = !traditional || values.len() == 1;
+        let regexes = values.iter().filter_map(|value| value.strip_prefix("~*").filter(|_| regexes_count));
+        let plain = values.iter().filter(|value| !(regexes_count && value.starts_with("~*")));
         Ok(Self {
             name: name.bytes().map(fold_name).collect(),
             values: plain.map(|value| value.to_ascii_lowercase().into_bytes().into()).collect(),
-            regexes: regexes.map(|value| LazyRegex::parse(value.to_ascii_lowercase()).map_err(invalid)).collect::<Result<_, _>>()?,
+            regexes: regexes
+                .map(|value| LazyRegex::parse(value.to_ascii_lowercase(), traditional).map_err(invalid))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -297,11 +363,10 @@ pub(super) fn same_name(folded: &[u8], name: &[u8]) -> bool {
 }
 
 impl PathPattern {
-    /// How many bytes of the path's front the pattern takes. A regex that matches further on still cuts from the front.
-    pub(super) fn matched(&self, path: &str) -> Option<usize> {
+    pub(super) fn matched(&self, path: &str) -> Option<Span> {
         match self {
-            Self::Prefix(prefix) => path.starts_with(&**prefix).then_some(prefix.len()),
-            Self::Regex(regex) => regex.get()?.find(path).map(|found| found.len()),
+            Self::Prefix(prefix) => path.starts_with(&**prefix).then_some(Span::front(prefix.len())),
+            Self::Regex(regex) => regex.get()?.find(path),
         }
     }
 
@@ -315,17 +380,34 @@ impl PathPattern {
 
     pub(super) fn captures(&self, path: &str) -> Option<Box<Captures>> {
         let Self::Regex(regex) = self else { return None };
-        let regex = regex.get()?;
-        if regex.captures_len() == 1 {
-            return None;
-        }
-        Captures::of(regex, path).map(Box::new)
+        regex.get()?.captures(path).map(Box::new)
     }
 }
 
-fn rules(entity: &entities::Route) -> Result<Box<[Rule]>, InvalidRoute> {
+/// What `net.protocol` may be under the `expressions` flavour. Routes for TLS alone take plain requests too, to tell them to
+/// upgrade.
+fn spoken(protocols: &[entities::services::Protocol]) -> Option<Box<[&'static str]>> {
+    let names = protocols.iter().map(|protocol| match protocol.as_str() {
+        "grpc" => "http",
+        "grpcs" => "https",
+        "tls_passthrough" => "tcp",
+        own => own,
+    });
+    match protocols {
+        [only] if matches!(only.as_str(), "https" | "tls" | "tls_passthrough") => None,
+        _ => Some(names.collect()),
+    }
+}
+
+fn rules(entity: &entities::Route, flavor: Flavor) -> Result<Box<[Rule]>, InvalidRoute> {
     fn given<T>(list: Option<&[T]>) -> u32 {
         u32::from(list.is_some_and(|list| !list.is_empty()))
+    }
+    let traditional = flavor == Flavor::Traditional;
+    let id = |id: u128| if traditional { order::age(entity.created_at, id) } else { id };
+    if flavor == Flavor::Expressions && entity.expression.as_deref().is_some_and(|text| !text.is_empty()) {
+        let priority = order::expressed(entity.priority.unwrap_or(0));
+        return Ok(Box::new([Rule { priority, id: entity.id.as_u128(), paths: Box::default() }]));
     }
     let paths = entity.paths.as_deref().unwrap_or_default();
     let headers = entity.headers.as_ref().map_or(0, |headers| headers.len());
@@ -337,15 +419,27 @@ fn rules(entity: &entities::Route) -> Result<Box<[Rule]>, InvalidRoute> {
             + u32::from(headers > 0),
         // An empty list counts as a list without wildcards.
         plain_hosts: entity.hosts.as_ref().is_some_and(|hosts| hosts.iter().all(|host| !host.contains('*'))),
+        wildcard_port: entity.hosts.iter().flatten().any(|host| host.contains('*') && host.contains(':')),
         headers,
+        bits: [
+            (given(entity.hosts.as_deref()), 0x40),
+            (u32::from(headers > 0), 0x20),
+            (given(entity.paths.as_deref()), 0x10),
+            (given(entity.methods.as_deref()), 0x08),
+            (given(entity.snis.as_deref()), 0x04),
+        ]
+        .iter()
+        .map(|(given, bit)| given * bit)
+        .sum(),
         ..Weight::default()
     };
+    let priority = |weight: Weight| if traditional { weight.traditional_priority() } else { weight.priority() };
     if paths.is_empty() {
-        return Ok(Box::new([Rule { priority: weight.priority(), id: entity.id.as_u128(), paths: Box::default() }]));
+        return Ok(Box::new([Rule { priority: priority(weight), id: id(entity.id.as_u128()), paths: Box::default() }]));
     }
     let mut groups: Vec<(PathGroup, Vec<PathPattern>)> = Vec::new();
     for path in paths {
-        let (group, pattern) = path_pattern(path)?;
+        let (group, pattern) = path_pattern(path, traditional)?;
         match groups.iter_mut().find(|(known, _)| *known == group) {
             Some((_, patterns)) => patterns.push(pattern),
             None => groups.push((group, vec![pattern])),
@@ -356,19 +450,24 @@ fn rules(entity: &entities::Route) -> Result<Box<[Rule]>, InvalidRoute> {
             PathGroup::Regex => Weight { regex_path: true, regex_priority: entity.regex_priority.unwrap_or(0), ..weight },
             PathGroup::Length(path_length) => Weight { path_length, ..weight },
         };
-        Rule { priority: weight.priority(), id: group_id(entity.id, paths.len(), group), paths: patterns.into() }
+        Rule { priority: priority(weight), id: id(group_id(entity.id, paths.len(), group)), paths: patterns.into() }
     };
     Ok(groups.into_iter().map(rule).collect())
 }
 
-fn path_pattern(path: &str) -> Result<(PathGroup, PathPattern), InvalidRoute> {
+fn path_pattern(path: &str, traditional: bool) -> Result<(PathGroup, PathPattern), InvalidRoute> {
     let Some(pattern) = path.strip_prefix('~') else {
         return Ok((PathGroup::Length(path.len()), PathPattern::Prefix(path.into())));
     };
-    // Kong rewrites `?<` wherever it stands, so that PCRE's way of naming groups is understood.
-    let anchored = format!("^{}", pattern.replace("?<", "?P<"));
+    let anchored = if traditional {
+        // Anchored as a whole there, not only the first of its alternatives.
+        format!("^(?:{pattern})")
+    } else {
+        // Kong rewrites `?<` wherever it stands, so that PCRE's way of naming groups is understood.
+        format!("^{}", pattern.replace("?<", "?P<"))
+    };
     let invalid = |error| InvalidRoute::Path { path: path.to_owned(), error };
-    Ok((PathGroup::Regex, PathPattern::Regex(LazyRegex::parse(anchored).map_err(invalid)?)))
+    Ok((PathGroup::Regex, PathPattern::Regex(LazyRegex::parse(anchored, traditional).map_err(invalid)?)))
 }
 
 /// Where an entry of the index stands for one path of one rule of a route.

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use portcullis_entities::routes::Flavor;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ impl Request {
             sni: self.sni,
             port: 8000,
             headers: &self.headers,
+            arguments: Some(b"q=1&q=2"),
+            client: Client { source: Some(IpAddr::from([10, 0, 0, 1])), source_port: 4000, destination: None },
         }
     }
 }
@@ -60,18 +63,25 @@ struct Conditions {
     headers: Vec<(String, Vec<String>)>,
     snis: Vec<String>,
     regex_priority: i64,
+    flavor: Flavor,
+    protocols: Vec<String>,
+    created_at: i64,
+    expression: Option<String>,
+    priority: u64,
 }
 
 impl Conditions {
     fn compile(&self) -> Result<Route, InvalidRoute> {
+        let protocols = if self.protocols.is_empty() { texts(&["http", "https"]) } else { self.protocols.clone() };
         let headers: std::collections::BTreeMap<_, _> = self.headers.iter().cloned().collect();
         let entity = serde_json::from_value(serde_json::json!({
-            "id": self.id, "protocols": ["http", "https"], "https_redirect_status_code": 426, "strip_path": true,
+            "id": self.id, "protocols": protocols, "created_at": self.created_at,
+            "expression": self.expression, "priority": self.priority, "https_redirect_status_code": 426, "strip_path": true,
             "preserve_host": false, "request_buffering": true, "response_buffering": true, "methods": self.methods,
             "hosts": self.hosts, "paths": self.paths, "headers": headers, "snis": self.snis,
             "regex_priority": self.regex_priority,
         }));
-        Route::compile(Arc::new(entity.unwrap()))
+        Route::compile_for(Arc::new(entity.unwrap()), self.flavor)
     }
 }
 
@@ -289,6 +299,101 @@ fn a_broken_regex_is_told() {
     assert!(matches!(headers(route(1), &[("x", &["~*("])]).compile(), Err(InvalidRoute::Header { .. })));
 }
 
+fn expression(number: u128, text: &str, priority: u64) -> Conditions {
+    Conditions { expression: Some(text.into()), priority, flavor: Flavor::Expressions, ..route(number) }
+}
+
+fn traditional(conditions: Conditions) -> Conditions {
+    Conditions { flavor: Flavor::Traditional, ..conditions }
+}
+
+#[test]
+fn expressions_are_found_wherever_the_index_keeps_them() {
+    let router = router(&[
+        expression(1, r#"http.path ^= "/p/longer" && http.method == "GET""#, 10),
+        expression(2, r#"http.path ^= "/p""#, 20),
+        expression(3, r#"http.host == "a.test" || http.host =^ ".b.test""#, 5),
+        expression(4, r#"http.path =^ ".end" || http.method == "PURGE""#, 1),
+        expression(5, r#"http.path ~ "^/re/(?P<n>[0-9]+)" && lower(http.host) != "x""#, 1),
+        Conditions { flavor: Flavor::Expressions, ..paths(6, &["/p/longer/than/any"]) },
+    ]);
+    assert_eq!(answer(&router, &Request::path("/p/longer/x")), (2, Some(2)));
+    assert_eq!(answer(&router, &Request::path("/p/longer/than/any")), (2, Some(2)));
+    assert_eq!(who(&router, &Request::host("a.test")), 3);
+    assert_eq!(who(&router, &Request::host("x.y.b.test:9")), 3);
+    assert_eq!(answer(&router, &Request::path("/file.end")), (4, Some(4)));
+    let request = Request::path("/re/42/x");
+    let found = router.find(&request.query()).unwrap();
+    assert_eq!((found.prefix_len, found.captures.unwrap().get("n")), (Some(6), Some("42")));
+    assert_eq!(router.find(&Request::path("/file.end").query()).unwrap().prefix_start, 5);
+}
+
+#[test]
+fn equal_priorities_of_expressions_fall_to_the_greater_id() {
+    let router = router(&[expression(2, r#"http.path ^= "/tie""#, 5), expression(7, r#"http.path ^= "/t""#, 5)]);
+    assert_eq!(who(&router, &Request::path("/tie")), 7);
+}
+
+#[test]
+fn protocols_limit_routes_of_the_expressions_flavour_unless_they_are_tls_alone() {
+    let only = |protocol: &str| Conditions { protocols: texts(&[protocol]), ..expression(1, r#"http.path ^= "/""#, 0) };
+    let tls = Request { https: true, ..Request::default() };
+    for (protocol, plain, secure) in [("http", 1, 0), ("https", 1, 1), ("grpc", 1, 0), ("grpcs", 0, 1)] {
+        let router = router(&[only(protocol)]);
+        assert_eq!((who(&router, &Request::default()), who(&router, &tls)), (plain, secure), "{protocol}");
+    }
+}
+
+#[test]
+fn the_traditional_flavour_counts_kinds_then_ranks_them() {
+    let router = router(&[
+        traditional(paths(1, &["/x/very/long/path"])),
+        traditional(Conditions { paths: texts(&["/x"]), ..hosts(2, &["a.test"]) }),
+        traditional(Conditions { methods: texts(&["GET"]), ..route(3) }),
+        traditional(hosts(4, &["a.test"])),
+        traditional(headers(route(5), &[("x-a", &["one"])])),
+        traditional(Conditions { methods: texts(&["GET"]), ..hosts(6, &["a.test"]) }),
+    ]);
+    let at = |host: &str, path: &str| Request { host: host.into(), ..Request::path(path) };
+    assert_eq!(who(&router, &at("a.test", "/x/very/long/path")), 2);
+    assert_eq!(who(&router, &at("b.test", "/x/very/long/path")), 1);
+    assert_eq!(who(&router, &at("a.test", "/y")), 6);
+    assert_eq!(who(&router, &at("b.test", "/x/very/long/path").with("x-a", "ONE")), 5);
+    assert_eq!(who(&router, &at("b.test", "/y")), 3);
+}
+
+#[test]
+fn hosts_with_ports_go_first_in_the_traditional_flavour_and_the_older_of_equals() {
+    let at = |number: u128, host: &str, created_at: i64| traditional(Conditions { created_at, ..hosts(number, &[host]) });
+    let router = router(&[
+        at(9, "p.test", 1),
+        at(2, "p.test:81", 5),
+        at(3, "*.w.test", 1),
+        at(4, "*.w.test:81", 5),
+        at(5, "t.test", 7),
+        at(6, "t.test", 6),
+    ]);
+    for (host, expected) in [("p.test:81", 2), ("p.test:82", 9), ("p.test", 9), ("a.w.test:81", 4), ("a.w.test", 3), ("t.test", 6)] {
+        assert_eq!(who(&router, &Request::host(host)), expected, "{host}");
+    }
+}
+
+#[test]
+fn regexes_of_the_traditional_flavour_may_look_around_and_are_anchored_as_a_whole() {
+    let router = router(&[
+        traditional(paths(1, &["~/ahead/(?!secret)[a-z]+$"])),
+        traditional(paths(2, &["~/again/([a-z]+)/\\1$"])),
+        traditional(paths(3, &["~/a1|/b1"])),
+        traditional(paths(4, &["~/named/(?<who>[a-z]+)"])),
+    ]);
+    for (path, expected) in [("/ahead/open", 1), ("/ahead/secret", 0), ("/again/x/x", 2), ("/again/x/y", 0), ("/b1", 3), ("/x/b1", 0)] {
+        assert_eq!(who(&router, &Request::path(path)), expected, "{path}");
+    }
+    let request = Request::path("/named/ann");
+    assert_eq!(router.find(&request.query()).unwrap().captures.unwrap().get("who"), Some("ann"));
+    assert!(paths(1, &["~/(?!x)"]).compile().is_err());
+}
+
 fn some_of(choices: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(prop::sample::select(choices), 0..=most).prop_map(|list| {
         let mut list: Vec<String> = list.into_iter().map(str::to_owned).collect();
@@ -310,16 +415,56 @@ fn any_conditions() -> impl Strategy<Value = Conditions> {
         (some_of(&["GET", "POST", "PURGE"], 2), prop::option::of(some_of(HOSTS, 3)), some_of(PATHS, 4)),
         (header("X-A"), header("x-b"), some_of(&["s.test", "t.test", "*.test"], 2), 0i64..3),
         (any::<bool>(), any::<bool>(), any::<bool>()),
+        (prop::option::weighted(0.3, any_expression(2)), 0u64..4, some_of(&["http", "https"], 2)),
     )
-        .prop_map(|((methods, hosts, paths), (first, second, snis, regex_priority), (no_methods, no_headers, no_snis))| Conditions {
-            methods: if no_methods { Vec::new() } else { methods },
-            headers: if no_headers { Vec::new() } else { first.into_iter().chain(second).collect() },
-            snis: if no_snis { Vec::new() } else { snis },
-            hosts,
-            paths,
-            regex_priority,
-            ..Conditions::default()
+        .prop_map(|((methods, hosts, paths), (first, second, snis, regex_priority), (no_methods, no_headers, no_snis), more)| {
+            Conditions {
+                expression: more.0,
+                priority: more.1,
+                protocols: more.2,
+                methods: if no_methods { Vec::new() } else { methods },
+                headers: if no_headers { Vec::new() } else { first.into_iter().chain(second).collect() },
+                snis: if no_snis { Vec::new() } else { snis },
+                hosts,
+                paths,
+                regex_priority,
+                ..Conditions::default()
+            }
         })
+}
+
+const COMPARISONS: &[&str] = &[
+    r#"http.path ^= "/a""#,
+    r#"http.path == "/a/b""#,
+    r#"http.path ~ "^/(a|b)/""#,
+    r#"http.path ~ "b$""#,
+    r#"http.path =^ "/b""#,
+    r#"http.path ^= "/ab""#,
+    r#"http.path contains "c""#,
+    r#"lower(http.host) == "a.test""#,
+    r#"http.host == "a.test""#,
+    r#"http.host =^ ".a.test""#,
+    r#"http.host ^= "a.""#,
+    r#"http.host != "c.test""#,
+    r#"http.method == "GET""#,
+    r#"any(http.headers.x_a) == "1""#,
+    r#"lower(http.headers.x_b) ~ "^o""#,
+    r#"http.path.segments.1 == "b""#,
+    r#"http.queries.q == "1""#,
+    r#"any(http.queries.q) == "2""#,
+    "net.dst.port == 81",
+    "net.src.ip in 10.0.0.0/8",
+    r#"net.protocol == "https""#,
+    r#"tls.sni =^ ".test""#,
+];
+
+fn any_expression(depth: u32) -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(COMPARISONS).prop_map(str::to_owned);
+    leaf.prop_recursive(depth, 8, 3, |inner| {
+        let chain =
+            |sign: &'static str| prop::collection::vec(inner.clone(), 1..4).prop_map(move |parts| format!("({})", parts.join(sign)));
+        prop_oneof![chain(" && "), chain(" || "), inner.clone().prop_map(|text| format!("!({text})"))]
+    })
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
@@ -339,16 +484,20 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    // PROPTEST_CASES=10000 for a thorough run.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
     #[test]
     fn the_index_and_the_plain_rules_agree(
         mut routes in prop::collection::vec(any_conditions(), 1..40),
         gone in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
         requests in prop::collection::vec(any_request(), 1..30),
+        flavor in prop::sample::select(vec![Flavor::TraditionalCompatible, Flavor::Traditional, Flavor::Expressions]),
     ) {
         let mut router = Router::default();
         for (number, conditions) in routes.iter_mut().enumerate() {
+            conditions.flavor = flavor;
+            conditions.created_at = number as i64 % 3;
             // Ids neither in the order of the list nor against it.
             conditions.id = Uuid::from_u128((number as u128 * 7919) % 101 + 1);
             router.insert(Arc::new(conditions.compile().unwrap()));

@@ -32,7 +32,7 @@ use tracing::error;
 
 use crate::gateway::{Current, Worker};
 use crate::plan::{Bound, Plan};
-use crate::router::{Captures, Match, Query, Route, path};
+use crate::router::{self, Captures, Match, Query, Route, path};
 use crate::snapshot::{ServiceRow, Snapshot};
 
 /// What happened to a request, gathered as it goes.
@@ -155,7 +155,7 @@ impl Worker {
             return Err(end);
         }
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
-        let Some(matched) = find(snapshot, request, &path) else {
+        let Some(matched) = find(snapshot, request, &path, query) else {
             // No plan applies; global instances still see the answer.
             collect(global, request, 0, resolved);
             return Err(Answer::error(404, "no Route matched with those values").into());
@@ -163,7 +163,8 @@ impl Worker {
         let route = matched.route;
         let service = route.service.and_then(|id| snapshot.service(&id));
         let stripped = if route.entity.strip_path { matched.prefix_len.unwrap_or(0) } else { 0 };
-        let routed = Routed { snapshot, path: &path, stripped: &path[..stripped], captures: matched.captures.as_deref() };
+        let stripped = path.get(matched.prefix_start..matched.prefix_start + stripped).unwrap_or_default();
+        let routed = Routed { snapshot, path: &path, stripped, captures: matched.captures.as_deref() };
         adopt(request, route, service, &routed, matched.prefix_len);
         if let Some(answer) = enforce::protocol(request, route) {
             collect(global, request, 0, resolved);
@@ -275,7 +276,7 @@ pub(crate) struct Routed<'a> {
     pub snapshot: &'a Snapshot,
     /// In normal form.
     pub path: &'a [u8],
-    /// The front that was cut off; empty when nothing was.
+    /// The text for which the path's front was cut off; empty when nothing was.
     pub stripped: &'a [u8],
     pub captures: Option<&'a Captures>,
 }
@@ -285,16 +286,19 @@ fn captures_of(captures: &Captures) -> portcullis_plugin::Captures {
     portcullis_plugin::Captures { numbered: captures.groups.iter().map(|group| group.value.clone()).collect(), named: named.collect() }
 }
 
-fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8]) -> Option<Match<'s>> {
+fn find<'s>(snapshot: &'s Snapshot, request: &Request, path: &[u8], arguments: Option<&[u8]>) -> Option<Match<'s>> {
     let headers = &request.head.headers;
+    let client = &request.client;
     snapshot.router.find(&Query {
         method: request.head.method_text(),
         path,
         host: headers.known(Known::Host).unwrap_or_default(),
-        https: request.client.forwarded_https,
-        sni: request.client.peer.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
-        port: request.client.listen_port,
+        https: client.forwarded_https,
+        sni: client.peer.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+        port: client.listen_port,
         headers,
+        arguments,
+        client: router::Client { source: client.forwarded_ip, source_port: client.port, destination: client.listen_ip },
     })
 }
 
@@ -307,6 +311,8 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
     if service.is_some_and(|row| row.grpc) {
         // gRPC methods are called by the path as it came, whatever the route would cut off.
         upstream.path.extend_from_slice(path::split_target(request.head.target()).0);
+    } else if route.glues_paths {
+        path::glue(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
     } else {
         path::join(&mut upstream.path, service_path, routed.path, matched, route.entity.strip_path);
     }

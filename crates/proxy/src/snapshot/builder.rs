@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::plugins::Plugin;
-use portcullis_entities::routes::Route;
+use portcullis_entities::routes::{Flavor, Route};
 use portcullis_entities::services::{Protocol, Service};
 use portcullis_entities::targets::Target;
 use portcullis_entities::upstreams::Upstream;
+use portcullis_entities::vaults::Vault;
 use portcullis_plugin::{Entry, Env, Instance};
 use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::{Change, Filter, Store, StoreError};
@@ -23,6 +24,7 @@ use super::{ById, ByUsername, Certificates, Credentials, ServiceRow, Snapshot};
 use crate::balancer::{Registry, Upstreams};
 use crate::plan::{Bound, PluginSet};
 use crate::router::{self, Router};
+use crate::vault::{self, Vaults};
 
 /// Rows read from the store at once while loading.
 const PAGE: usize = 1000;
@@ -40,6 +42,10 @@ pub struct Builder {
     /// Names of upstreams that have a client certificate, and its id.
     shown_to: HashMap<Uuid, (String, Uuid)>,
     loading: bool,
+    flavor: Flavor,
+    vaults: Vaults,
+    /// Rows with references to secrets, as they are stored.
+    referring: HashMap<(Box<str>, Uuid), Record>,
 }
 
 /// An upstream and its targets, in whatever order they come.
@@ -73,7 +79,20 @@ impl Builder {
             upstreams: HashMap::new(),
             shown_to: HashMap::new(),
             loading: false,
+            flavor: Flavor::default(),
+            vaults: Vaults::default(),
+            referring: HashMap::new(),
         }
+    }
+
+    /// Secrets are to be found in these vaults, and in those the store brings.
+    pub fn with_vaults(self, vaults: Vaults) -> Self {
+        Self { vaults, ..self }
+    }
+
+    /// Routes are to be understood as this flavour of the router does.
+    pub fn flavored(self, flavor: Flavor) -> Self {
+        Self { flavor, ..self }
     }
 
     /// A snapshot of the working copy.
@@ -90,12 +109,16 @@ impl Builder {
     fn emptied(&self) -> Self {
         let certificates = self.work.certificates.emptied();
         let fresh = Self::new(self.entries, self.env.clone(), self.registry.clone(), certificates, self.work.workspace);
-        Self { loading: true, ..fresh }
+        Self { loading: true, flavor: self.flavor, vaults: self.vaults.emptied(), ..fresh }
     }
 
     /// Ends loading: what waited for everything to be there is worked out.
     fn complete(mut self) -> Self {
         self.loading = false;
+        // Vaults may have come after the rows that name them.
+        if !self.referring.is_empty() {
+            self.refill();
+        }
         let upstreams: Vec<Uuid> = self.upstreams.keys().copied().collect();
         upstreams.into_iter().for_each(|id| self.balance(id));
         self
@@ -142,7 +165,7 @@ impl Builder {
 
     /// Whether rows of this entity have a part in serving.
     fn reads(&self, entity: &str) -> bool {
-        const CORE: [&str; 8] = ["services", "routes", "consumers", "plugins", "upstreams", "targets", "certificates", "snis"];
+        const CORE: [&str; 9] = ["services", "routes", "consumers", "plugins", "upstreams", "targets", "certificates", "snis", "vaults"];
         CORE.contains(&entity)
             || entity == "ca_certificates"
             || self.work.credentials.iter().any(|credentials| credentials.index.entity == entity)
@@ -171,7 +194,10 @@ impl Builder {
         new: Option<&Record>,
         touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>,
     ) {
+        let filled = self.filled(entity, id, new);
+        let new = filled.as_ref().or(new);
         match entity {
+            "vaults" => self.vault(id, new, touched),
             "services" => self.service(id, new),
             "routes" => self.route(id, new),
             "consumers" => self.consumer(id, new),
@@ -196,6 +222,56 @@ impl Builder {
                 }
             }
         }
+    }
+
+    /// The row with secrets in place of references; none if it has no references. Remembers which rows have.
+    fn filled(&mut self, entity: &str, id: Uuid, new: Option<&Record>) -> Option<Record> {
+        if !matches!(entity, "plugins" | "certificates" | "ca_certificates") {
+            return None;
+        }
+        let Some(row) = new.filter(|row| vault::has_references(row)) else {
+            if !self.referring.is_empty() {
+                self.referring.remove(&(entity.into(), id));
+            }
+            return None;
+        };
+        self.referring.insert((entity.into(), id), row.clone());
+        let mut filled = row.clone();
+        if entity == "plugins" {
+            let named = row.get("name").and_then(Value::as_str);
+            let entry = self.entries.iter().find(|entry| Some(entry.name) == named)?;
+            if let Some(config) = filled.get_mut("config") {
+                self.vaults.fill_value(&(entry.schema)().config, config);
+            }
+        } else {
+            let schema = portcullis_entities::core().into_iter().find(|schema| schema.name == entity)?;
+            self.vaults.fill(&schema.fields, &mut filled);
+        }
+        Some(filled)
+    }
+
+    fn vault(&mut self, id: Uuid, new: Option<&Record>, touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>) {
+        match read::<Vault>(new) {
+            Some(vault) => self.vaults.insert(vault),
+            None => self.vaults.remove(id),
+        }
+        if !self.loading {
+            self.refer_anew(touched);
+        }
+    }
+
+    /// Compiles all rows with references once more: a vault they may name is another now.
+    fn refer_anew(&mut self, touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>) {
+        let rows: Vec<((Box<str>, Uuid), Record)> = self.referring.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
+        for ((entity, id), row) in rows {
+            self.change(&entity, id, Some(&row), Some(&row), touched);
+        }
+    }
+
+    fn refill(&mut self) {
+        let mut touched = Vec::new();
+        self.refer_anew(&mut touched);
+        self.replan(&touched);
     }
 
     fn service(&mut self, id: Uuid, new: Option<&Record>) {
@@ -226,7 +302,9 @@ impl Builder {
     fn route(&mut self, id: Uuid, new: Option<&Record>) {
         let before = self.routes.remove(&id).and_then(|route| route.service);
         let compiled = read::<Route>(new).and_then(|route| {
-            router::Route::compile(Arc::new(route)).inspect_err(|problem| error!(route = %id, %problem, "route left out")).ok()
+            router::Route::compile_for(Arc::new(route), self.flavor)
+                .inspect_err(|problem| error!(route = %id, %problem, "route left out"))
+                .ok()
         });
         let after = compiled.as_ref().and_then(|route| route.service);
         match compiled.map(Arc::new) {
@@ -241,11 +319,10 @@ impl Builder {
         }
     }
 
-    /// Puts a route into the router, or takes it out while its service is disabled. Routes for streams only have no place in
-    /// a router for HTTP.
+    /// Puts a route into the router, or takes it out while its service is disabled.
     fn place(&mut self, route: Arc<router::Route>) {
         let disabled = route.service.is_some_and(|id| self.work.services.get(&id).is_some_and(|row| !row.0.entity.enabled));
-        if disabled || !route.protocols.any_http() {
+        if disabled {
             self.work.router.remove(route.id);
         } else {
             self.work.router.insert(route);

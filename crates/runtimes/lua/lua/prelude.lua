@@ -40,6 +40,11 @@ function native.driver(f, one, two, three)
   end
 end
 
+-- A function that calls another with these.
+function native.bind(f, one, two)
+  return function() return f(one, two) end
+end
+
 -- One function of several; each may give another in its place when it first runs.
 function native.combine(chunks)
   local ready = {}

@@ -4,7 +4,9 @@
 //! code has a deadline and each state a bound of memory; what goes beyond either fails its own request and nothing else.
 //!
 //! - [`engine`]: the process's engine, as plugins know it
-//! - [`functions`]: a handler made of functions in configuration (pre-function, post-function)
+//! - [`functions`]: functions in configuration (pre-function, post-function)
+//! - [`custom`]: plugins that users wrote
+//! - [`handler`]: runs code in a plugin's phases, wherever it comes from
 //! - [`expression`]: values and templates
 //! - [`state`]: a thread's Lua state: limits, coroutines, loaded code
 //! - [`moment`]: what running code may touch right now
@@ -15,9 +17,11 @@
 //! Stands on `plugin` only. mlua's and LuaJIT's unsafe code stays inside mlua.
 
 mod arguments;
+mod custom;
 mod engine;
 mod expression;
 mod functions;
+mod handler;
 mod json;
 mod moment;
 mod native;
@@ -27,6 +31,7 @@ mod settings;
 mod state;
 mod text;
 
+pub use custom::api::Route;
 pub use engine::Lua;
 pub use settings::{Settings, Untrusted};
 

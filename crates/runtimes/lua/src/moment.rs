@@ -19,7 +19,11 @@ pub enum Phase {
     HeaderFilter,
     BodyFilter,
     Log,
+    /// The whole response is there, and nothing of it has gone out.
+    Response,
     Timer,
+    /// A call of the Admin API.
+    Admin,
 }
 
 impl Phase {
@@ -31,7 +35,9 @@ impl Phase {
             Phase::HeaderFilter => "header_filter",
             Phase::BodyFilter => "body_filter",
             Phase::Log => "log",
+            Phase::Response => "response",
             Phase::Timer => "timer",
+            Phase::Admin => "admin_api",
         }
     }
 }

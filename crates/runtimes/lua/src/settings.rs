@@ -1,10 +1,14 @@
 //! What the configuration file says of Lua.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portcullis_plugin::Exchange;
+use portcullis_plugin::{Exchange, Rows};
 use portcullis_schema::Record;
+
+use crate::custom::Instances;
+pub use crate::native::Shared;
 
 /// How far code in configuration is trusted (`untrusted_lua`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,12 @@ pub struct Settings {
     /// The version clients are told.
     pub version: String,
     pub node_id: String,
+    /// Instances of users' plugins, as they are configured now.
+    pub instances: Arc<Instances>,
+    /// What `ngx.shared` holds.
+    pub shared: Arc<Shared>,
+    /// Where rows are read and written, once the node has a store.
+    pub rows: Arc<OnceLock<Rows>>,
     pub hostname: String,
 }
 
@@ -56,6 +66,9 @@ impl Default for Settings {
             serialize: |_| Record::new(),
             version: "3.9.3".to_owned(),
             node_id: String::new(),
+            instances: Arc::default(),
+            shared: Arc::default(),
+            rows: Arc::default(),
             hostname: String::new(),
         }
     }

@@ -9,6 +9,9 @@ use std::time::Instant;
 use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, MultiValue, Table, Thread, Value, VmState};
 
+use tracing::error;
+
+use crate::json;
 use crate::moment::{Moment, lend};
 use crate::native;
 use crate::regex::Regexes;
@@ -59,6 +62,12 @@ pub struct State {
     environment: Function,
     /// Makes the environment of a template's expression.
     template_environment: Function,
+    /// Makes a function that calls another with two arguments.
+    bind: Function,
+    /// Handlers of users' plugins, by name.
+    plugins: RefCell<HashMap<&'static str, Table>>,
+    /// The version of the instances that `configure` was last told of.
+    configured: Cell<u64>,
 }
 
 impl State {
@@ -74,6 +83,11 @@ impl State {
             *slot.borrow_mut() = Some(state.clone());
             Ok(state)
         })
+    }
+
+    /// This thread's state, if it has one.
+    pub fn current() -> Option<Rc<Self>> {
+        STATE.with(|slot| slot.try_borrow().ok()?.clone())
     }
 
     fn new(settings: Arc<Settings>) -> mlua::Result<Self> {
@@ -95,6 +109,9 @@ impl State {
             combine: get("combine")?,
             environment: get("environment")?,
             template_environment: get("template_environment")?,
+            bind: get("bind")?,
+            plugins: RefCell::default(),
+            configured: Cell::new(0),
             lua,
             settings,
             regexes: Regexes::default(),
@@ -190,6 +207,55 @@ impl State {
             self.relieve(error);
         }
         result
+    }
+
+    /// Runs something that calls Lua, within the time that a turn may take.
+    pub fn bounded<R>(&self, f: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
+        let outer = DEADLINE.replace(Some(Instant::now() + self.settings.time_limit));
+        let result = f();
+        DEADLINE.set(outer);
+        result
+    }
+
+    /// The handler of a user's plugin. When it is first asked for, its module is loaded and its `init_worker` runs.
+    pub fn plugin(&self, name: &'static str) -> mlua::Result<Table> {
+        if let Some(handler) = self.plugins.borrow().get(name) {
+            return Ok(handler.clone());
+        }
+        let require: Function = self.lua.globals().get("require")?;
+        let handler: Table = self.bounded(|| require.call(format!("kong.plugins.{name}.handler")))?;
+        self.plugins.borrow_mut().insert(name, handler.clone());
+        // Threads without timers are none that serve: there is nothing to set up.
+        if native::timer::runs()
+            && let Value::Function(init_worker) = handler.get::<Value>("init_worker")?
+            && let Err(cause) = self.bounded(|| init_worker.call::<()>(handler.clone()))
+        {
+            error!(plugin = name, %cause, "init_worker failed");
+        }
+        Ok(handler)
+    }
+
+    /// Tells users' plugins of their instances' configurations, if those changed.
+    pub fn configure(&self) -> mlua::Result<()> {
+        let version = self.settings.instances.version();
+        if !native::timer::runs() || self.configured.replace(version) == version {
+            return Ok(());
+        }
+        let plugins: Vec<(&'static str, Table)> = self.plugins.borrow().iter().map(|(name, handler)| (*name, handler.clone())).collect();
+        for (name, handler) in plugins {
+            let Value::Function(configure) = handler.get::<Value>("configure")? else { continue };
+            let configs = self.settings.instances.of(name);
+            let configs = if configs.is_empty() { Value::Nil } else { json::to_lua(&self.lua, &configs.into(), false)? };
+            if let Err(cause) = self.bounded(|| configure.call::<()>((handler, configs))) {
+                error!(plugin = name, %cause, "configure failed");
+            }
+        }
+        Ok(())
+    }
+
+    /// A function that calls `function` with these.
+    pub fn bound(&self, function: Function, handler: Table, config: Table) -> mlua::Result<Function> {
+        self.bind.call((function, handler, config))
     }
 
     /// After memory ran out: lets go of what is garbage, and of the whole state if that does not help.

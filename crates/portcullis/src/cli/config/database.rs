@@ -13,7 +13,7 @@ use super::super::terminal::Terminal;
 use super::super::{Done, Failure};
 use crate::conf::Settings;
 use crate::run::stores::Stores;
-use crate::run::{catalog, last_good};
+use crate::run::{catalog, last_good, lua};
 
 /// Every entity with its rows.
 pub type Rows = Vec<(Arc<Schema>, Vec<Record>)>;
@@ -72,7 +72,8 @@ pub async fn export(settings: &Settings, path: &str) -> Done {
     if std::path::Path::new(path).exists() {
         return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
     }
-    let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
+    let entries = catalog::enabled(&settings.plugins, &lua::install(settings, Uuid::nil()))?;
+    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
     let stores = open(settings, &catalog).await?;
     let read = rows(&*stores.store, &catalog).await;
     close(stores).await;

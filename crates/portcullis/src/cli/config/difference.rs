@@ -16,7 +16,7 @@ use super::super::terminal::Terminal;
 use super::super::{Done, Failure};
 use super::database::{Rows, close, open, rows};
 use crate::conf::Settings;
-use crate::run::{catalog, last_good, stores};
+use crate::run::{catalog, last_good, lua, stores};
 
 /// Exit code of `diff` when something differs.
 const DIFFERS: u8 = 2;
@@ -71,7 +71,8 @@ pub async fn rollback(terminal: Terminal, settings: &Settings, back: Option<&str
     let copies = stores::copies(settings).ok_or_else(|| Failure("copies are kept with database=postgres only".to_owned()))?;
     let list = copies.list();
     let (number, path) = list.get(back).ok_or_else(|| Failure(format!("there is no copy {back} steps back: {} are kept", list.len())))?;
-    let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
+    let entries = catalog::enabled(&settings.plugins, &lua::install(settings, Uuid::nil()))?;
+    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
     let copy = last_good::read(*number, path, &catalog)?;
     let stores = match open(settings, &catalog).await {
         Ok(stores) => stores,

@@ -57,8 +57,8 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Done {
 /// Reads a declarative file, and answers what it may hold with it.
 fn read(settings: &Settings, path: Option<&str>) -> Result<(Arc<Catalog>, Document), Failure> {
     let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
-    let catalog = Arc::new(catalog::of(catalog::enabled(&settings.plugins)?));
-    lua::install(settings, uuid::Uuid::nil());
+    let entries = catalog::enabled(&settings.plugins, &lua::install(settings, uuid::Uuid::nil()))?;
+    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
     let document = declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
     Ok((catalog, document))
 }

@@ -8,8 +8,14 @@ mod host;
 mod log;
 mod request;
 mod response;
+mod rows;
 mod service;
+mod shared;
+mod socket;
+pub mod timer;
 mod vars;
+
+pub use shared::Shared;
 
 use std::sync::Arc;
 
@@ -25,10 +31,12 @@ pub const EXIT: usize = 2;
 pub const WAIT: usize = 3;
 
 /// The pieces of our own Lua, in the order they build on each other.
-const PIECES: [(&str, &str); 5] = [
+const PIECES: [(&str, &str); 7] = [
     ("cjson", include_str!("../../lua/cjson.lua")),
     ("ngx", include_str!("../../lua/ngx.lua")),
     ("kong", include_str!("../../lua/kong.lua")),
+    ("http", include_str!("../../lua/http.lua")),
+    ("extras", include_str!("../../lua/extras.lua")),
     ("modules", include_str!("../../lua/modules.lua")),
     ("prelude", include_str!("../../lua/prelude.lua")),
 ];
@@ -54,6 +62,10 @@ pub fn prelude(lua: &Lua, settings: &Arc<Settings>) -> mlua::Result<Table> {
     request::add(lua, &native)?;
     response::add(lua, &native)?;
     service::add(lua, &native)?;
+    rows::add(lua, &native, settings)?;
+    shared::add(lua, &native, settings)?;
+    socket::add(lua, &native)?;
+    timer::add(lua, &native)?;
     vars::add(lua, &native)?;
     if !settings.package_path.is_empty() {
         let package: Table = lua.globals().get("package")?;
