@@ -60,6 +60,10 @@ pub trait Node: Send + Sync {
     fn trusted_certificates(&self) -> Arc<str> {
         Arc::from("")
     }
+    /// Name and version of this gateway, as headers tell them: `kong/3.9.3`.
+    fn product(&self) -> String {
+        format!("kong/{}", self.version())
+    }
     /// How much memory cached responses may take on this node, in bytes (`mem_cache_size`).
     fn cache_bytes(&self) -> usize {
         128 << 20

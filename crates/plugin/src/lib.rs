@@ -40,7 +40,7 @@ pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
 pub use exchange::{Exchange, Latencies, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
-pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream};
+pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream, query_pairs};
 pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
@@ -106,6 +106,12 @@ pub trait Handler: Send + Sync + 'static {
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
         let _ = request;
         Step::Next
+    }
+
+    /// Whether this plugin's `response` wants the response of this request. Without any that does, it streams.
+    fn buffers(&self, request: &Request) -> bool {
+        let _ = request;
+        true
     }
 
     fn response(&self, request: &mut Request, response: Response<'_>) -> Result<()> {

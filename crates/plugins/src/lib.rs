@@ -8,6 +8,7 @@
 //! - [`arguments`]: query arguments and form fields looked up and removed without taking the rest apart
 //! - [`body`]: request bodies of the three types that carry fields
 //! - [`calendar`]: moments as text
+//! - [`client`]: requests that plugins make of their own
 //! - [`deprecation`]: settings that are to go
 //! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`log_fields`], [`severity`]: settings that log plugins share
@@ -18,6 +19,7 @@
 //! - [`queue`]: what waits to be sent to log, metrics and trace servers
 //! - [`redis`], [`stores`]: the places counts and the like are kept in, as settings name them
 //! - [`secret`]: hashes of secrets, and comparisons of them
+//! - [`sigv4`]: how AWS wants requests signed
 //! - [`serialize`]: a finished exchange as log plugins tell it
 //! - [`sinks`]: sockets that log plugins write to
 //!
@@ -28,6 +30,7 @@ mod arguments;
 mod auth;
 mod body;
 mod calendar;
+mod client;
 mod deprecation;
 mod header_name;
 mod json_fields;
@@ -41,6 +44,7 @@ mod redis;
 mod secret;
 pub mod serialize;
 mod severity;
+mod sigv4;
 mod sinks;
 mod stores;
 

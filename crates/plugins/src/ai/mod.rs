@@ -1,5 +1,18 @@
 //! What the plugins around language models share: which model is asked, how it is reached, and what the settings must keep.
+//!
+//! - this file: the settings
+//! - [`request`]: requests as clients send them
+//! - [`provider`], [`stream`]: OpenAI's format to each provider's and back, whole and piece by piece
+//! - [`endpoint`]: where models are, and how we make ourselves known there
+//! - [`ask`]: a model asked by the gateway itself
 
+pub mod ask;
+pub mod endpoint;
+#[cfg(test)]
+mod format_tests;
+pub mod provider;
+pub mod request;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -88,7 +101,7 @@ pub struct Model {
     pub options: Option<Options>,
 }
 
-#[derive(Debug, Deserialize, Fields)]
+#[derive(Debug, Default, Deserialize, Fields)]
 pub struct Options {
     /// Tokens of an answer at most.
     #[field(integer().shown("required", false))]

@@ -1,10 +1,13 @@
 //! ai-prompt-guard: lets prompts pass, or not, by what they say.
 
-use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Result, Scopes};
+use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Field, Fields, Rule, build};
+use regex::Regex;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::ai;
+use crate::ai::request::{self, messages, refusal};
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -33,18 +36,32 @@ fn patterns() -> Field {
 }
 
 /// See the module's description.
-pub struct AiPromptGuard;
+pub struct AiPromptGuard {
+    allow: Vec<Regex>,
+    deny: Vec<Regex>,
+    newest_only: bool,
+    all_roles: bool,
+    max_body: Option<u64>,
+}
 
 impl Plugin for AiPromptGuard {
     const NAME: &'static str = "ai-prompt-guard";
     const PRIORITY: i32 = 771;
     const PHASES: Phases = Phases::ACCESS;
     const SCOPES: Scopes = Scopes::HTTP;
-    const READY: bool = false;
     type Config = Config;
 
-    fn new(_: Config, _: &Instance, _: &Env) -> Result<Self> {
-        Ok(Self)
+    fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
+        let compiled = |patterns: Option<Vec<String>>| -> Result<Vec<Regex>> {
+            patterns.iter().flatten().map(|pattern| Regex::new(pattern).map_err(Into::into)).collect()
+        };
+        Ok(Self {
+            allow: compiled(config.allow_patterns)?,
+            deny: compiled(config.deny_patterns)?,
+            newest_only: config.allow_all_conversation_history,
+            all_roles: config.match_all_roles,
+            max_body: config.max_request_body_size,
+        })
     }
 
     fn checks() -> Vec<Check> {
@@ -62,4 +79,33 @@ impl Plugin for AiPromptGuard {
     }
 }
 
-impl Handler for AiPromptGuard {}
+impl Handler for AiPromptGuard {
+    fn body_limit(&self, _: &Request) -> Option<u64> {
+        request::body_limit(self.max_body)
+    }
+
+    fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        let passes = request::json_body(request).and_then(|fields| self.text(&fields)).is_some_and(|text| self.passes(&text));
+        if passes { Step::Next } else { Step::answer(refusal(400, "bad request")) }
+    }
+}
+
+impl AiPromptGuard {
+    /// What is looked at; none when the request is for no model.
+    fn text(&self, fields: &Map<String, Value>) -> Option<String> {
+        if request::route_type_of(fields).ok()? == request::COMPLETIONS {
+            return fields.get("prompt").and_then(Value::as_str).map(str::to_owned);
+        }
+        let counts = |role: &str| self.all_roles || role == "user";
+        let mut newest_first = messages(fields).rev().filter(|(role, _)| counts(role)).map(|(_, text)| text);
+        if self.newest_only {
+            return Some(newest_first.next().unwrap_or_default());
+        }
+        Some(newest_first.collect::<Vec<_>>().join(" "))
+    }
+
+    fn passes(&self, text: &str) -> bool {
+        !self.deny.iter().any(|pattern| pattern.is_match(text))
+            && (self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.is_match(text)))
+    }
+}

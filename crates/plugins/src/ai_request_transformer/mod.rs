@@ -1,10 +1,12 @@
 //! ai-request-transformer: has a language model rewrite requests before they go to the upstream.
 
-use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Result, Scopes};
+use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Fields};
 use serde::Deserialize;
 
 use crate::ai;
+use crate::ai::ask::{Assistant, Settings};
+use crate::ai::request::{self, refusal};
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -41,18 +43,29 @@ pub struct Config {
 }
 
 /// See the module's description.
-pub struct AiRequestTransformer;
+pub struct AiRequestTransformer {
+    assistant: Assistant,
+    max_body: Option<u64>,
+}
 
 impl Plugin for AiRequestTransformer {
     const NAME: &'static str = "ai-request-transformer";
     const PRIORITY: i32 = 777;
     const PHASES: Phases = Phases::ACCESS;
     const SCOPES: Scopes = Scopes::HTTP_NO_CONSUMER;
-    const READY: bool = false;
     type Config = Config;
 
-    fn new(_: Config, _: &Instance, _: &Env) -> Result<Self> {
-        Ok(Self)
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
+        let settings = Settings {
+            llm: config.llm,
+            prompt: config.prompt,
+            pattern: config.transformation_extract_pattern,
+            timeout_ms: config.http_timeout,
+            verify: config.https_verify,
+            http_proxy: config.http_proxy_host.zip(config.http_proxy_port),
+            https_proxy: config.https_proxy_host.zip(config.https_proxy_port),
+        };
+        Ok(Self { assistant: Assistant::new(settings, env)?, max_body: config.max_request_body_size })
     }
 
     fn checks() -> Vec<Check> {
@@ -60,4 +73,21 @@ impl Plugin for AiRequestTransformer {
     }
 }
 
-impl Handler for AiRequestTransformer {}
+impl Handler for AiRequestTransformer {
+    fn body_limit(&self, _: &Request) -> Option<u64> {
+        request::body_limit(self.max_body)
+    }
+
+    fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        Step::later(async move {
+            let given = request::body(request).map(|body| String::from_utf8_lossy(body).into_owned()).unwrap_or_default();
+            match self.assistant.rewrite(&given, "request", request.started_at_ms / 1000).await {
+                Ok(rewritten) => {
+                    request::replace_body(request, rewritten.into_bytes());
+                    Ok(None)
+                }
+                Err(message) => Ok(Some(Box::new(refusal(400, message)))),
+            }
+        })
+    }
+}

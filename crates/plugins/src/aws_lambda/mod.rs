@@ -1,109 +1,65 @@
 //! aws-lambda: answers requests with what a function on AWS Lambda answers.
+//!
+//! - [`config`]: settings
+//! - [`payload`]: the event a function gets of a request
+//! - [`proxied`]: the answer that a function describes
+//! - [`credentials`]: where AWS credentials come from
 
-use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Result, Scopes};
-use portcullis_schema::{Check, Fields, Record};
-use serde::Deserialize;
-use serde_json::Value;
+mod config;
+mod credentials;
+mod payload;
+mod proxied;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use portcullis_plugin::{Answer, Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
+use portcullis_schema::{Check, Record};
+use portcullis_wire::Framing;
+use serde_json::{Value, json};
 use url::Url;
 
-#[derive(Debug, Deserialize, Fields)]
-pub struct Config {
-    /// Milliseconds the function may take.
-    #[field(number().required().default(60000))]
-    pub timeout: f64,
-    /// Milliseconds an idle connection is kept.
-    #[field(number().required().default(60000))]
-    pub keepalive: f64,
-    /// The access key; without it the environment is asked.
-    #[field(string().encrypted().referenceable())]
-    pub aws_key: Option<String>,
-    /// The secret that belongs to that key.
-    #[field(string().encrypted().referenceable())]
-    pub aws_secret: Option<String>,
-    /// The role to take on for the invocation.
-    #[field(string().encrypted().referenceable())]
-    pub aws_assume_role_arn: Option<String>,
-    /// The name of the session in that role.
-    #[field(string().default("kong"))]
-    pub aws_role_session_name: Option<String>,
-    /// The address of the service that gives out roles.
-    #[field(url())]
-    pub aws_sts_endpoint_url: Option<String>,
-    /// The region; without it the environment's.
-    #[field(string())]
-    pub aws_region: Option<String>,
-    /// The function: its name or its ARN.
-    #[field(string().shown("required", false))]
-    pub function_name: Option<String>,
-    /// The version or alias of the function.
-    #[field(string())]
-    pub qualifier: Option<String>,
-    /// Whether the function's answer is waited for.
-    #[field(string().required().default("RequestResponse").one_of(["RequestResponse", "Event", "DryRun"]))]
-    pub invocation_type: String,
-    /// Whether AWS sends the end of the function's log along.
-    #[field(string().required().default("Tail").one_of(["Tail", "None"]))]
-    pub log_type: String,
-    /// The host of the interface, in place of the region's.
-    #[field(host())]
-    pub host: Option<String>,
-    /// The port at the host.
-    #[field(port().default(443))]
-    pub port: Option<u16>,
-    /// Whether the connection is plain.
-    #[field(boolean().default(false))]
-    pub disable_https: Option<bool>,
-    /// The status that clients get when the function fails; without it AWS's.
-    #[field(integer().between(100, 999))]
-    pub unhandled_status: Option<u16>,
-    /// Whether the function is told the method.
-    #[field(boolean().default(false))]
-    pub forward_request_method: Option<bool>,
-    /// Whether the function is told path and query.
-    #[field(boolean().default(false))]
-    pub forward_request_uri: Option<bool>,
-    /// Whether the function is told the headers.
-    #[field(boolean().default(false))]
-    pub forward_request_headers: Option<bool>,
-    /// Whether the function is told the body.
-    #[field(boolean().default(false))]
-    pub forward_request_body: Option<bool>,
-    /// Whether the function's answer tells status, headers and body.
-    #[field(boolean().default(false))]
-    pub is_proxy_integration: Option<bool>,
-    /// Whether the function is told the request as Amazon's API Gateway tells it.
-    #[field(boolean().default(false))]
-    pub awsgateway_compatible: Option<bool>,
-    /// An HTTP proxy on the way to AWS.
-    #[field(url())]
-    pub proxy_url: Option<String>,
-    /// Whether bodies that do not fit in memory are left out.
-    #[field(boolean().default(true))]
-    pub skip_large_bodies: Option<bool>,
-    /// Whether bodies are told in base64.
-    #[field(boolean().default(true))]
-    pub base64_encode_body: Option<bool>,
-    /// Which version of the machine's metadata service is asked for credentials.
-    #[field(string().required().default("v1").one_of(["v1", "v2"]))]
-    pub aws_imds_protocol_version: String,
-    /// Whether empty lists in JSON answers stay lists (`correct`) or become objects (`legacy`).
-    #[field(string().required().default("legacy").one_of(["legacy", "correct"]))]
-    pub empty_arrays_mode: String,
-}
+use crate::client::{Client, Clients, Connections, Incoming, Outgoing};
+use crate::sigv4;
+pub use config::Config;
+use credentials::{Chain, Chains};
 
 /// See the module's description.
-pub struct AwsLambda;
+pub struct AwsLambda {
+    config: Config,
+    client: Client,
+    credentials: Arc<Chain>,
+    proxy: Option<(String, u16)>,
+    via: String,
+}
 
 impl Plugin for AwsLambda {
     const NAME: &'static str = "aws-lambda";
     const PRIORITY: i32 = 750;
     const PHASES: Phases = Phases::ACCESS;
     const SCOPES: Scopes = Scopes::HTTP;
-    const READY: bool = false;
     type Config = Config;
 
-    fn new(_: Config, _: &Instance, _: &Env) -> Result<Self> {
-        Ok(Self)
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
+        // As in Kong, AWS's certificate is not checked.
+        let connections = Connections { verify: false, keepalive: milliseconds(config.keepalive) };
+        let client = env.state.get::<Clients>().with(connections, env);
+        let proxy = config.proxy_url.as_deref().and_then(|text| {
+            let url = Url::parse(text).ok()?;
+            Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
+        });
+        let settings = credentials::Settings {
+            own: config.aws_key.clone().zip(config.aws_secret.clone()),
+            assume_role: config.aws_assume_role_arn.clone(),
+            session_name: config.aws_role_session_name.clone().unwrap_or_else(|| "kong".to_owned()),
+            sts_endpoint: config.aws_sts_endpoint_url.clone(),
+            region: region(&config),
+            metadata_v2: config.aws_imds_protocol_version == "v2",
+        };
+        let credentials = env.state.get::<Chains>().of(settings, client.clone());
+        Ok(Self { config, client, credentials, proxy, via: format!("2 {}", env.node.product()) })
     }
 
     fn checks() -> Vec<Check> {
@@ -114,7 +70,124 @@ impl Plugin for AwsLambda {
     }
 }
 
-impl Handler for AwsLambda {}
+impl Handler for AwsLambda {
+    fn body_limit(&self, request: &Request) -> Option<u64> {
+        let limit = if self.config.skip_large_bodies == Some(false) { LARGEST_BODY } else { HELD_IN_MEMORY };
+        match request.head.framing {
+            Framing::None => None,
+            // One that turns out larger is refused; one that says so is left out.
+            Framing::Chunked => Some(LARGEST_BODY),
+            _ => Some(limit),
+        }
+    }
+
+    fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        Step::later(async move {
+            let event = payload::event(&self.config, request);
+            let answered = self.invoke(event, request.started_at_ms / 1000).await?;
+            Ok(Some(Box::new(self.answer(answered)?)))
+        })
+    }
+}
+
+impl AwsLambda {
+    async fn invoke(&self, event: Vec<u8>, now: u64) -> Result<Incoming> {
+        let config = &self.config;
+        let region = region(config).ok_or("no region specified: neither in the configuration nor in the environment")?;
+        let host = config.host.clone().unwrap_or_else(|| format!("lambda.{region}.amazonaws.com"));
+        let port = config.port.unwrap_or(443);
+        let scheme = if config.disable_https == Some(true) { "http" } else { "https" };
+        let function = utf8_percent_encode(config.function_name.as_deref().unwrap_or_default(), NOT_IN_A_SEGMENT);
+        let mut uri = format!("{scheme}://{host}:{port}/2015-03-31/functions/{function}/invocations");
+        if let Some(qualifier) = &config.qualifier {
+            uri = format!("{uri}?Qualifier={}", utf8_percent_encode(qualifier, NOT_IN_A_SEGMENT));
+        }
+        let uri: Uri = uri.parse()?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-amz-invocation-type", &config.invocation_type), ("x-amz-log-type", &config.log_type)] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+        }
+        let credentials = self.credentials.get(now).await?;
+        sigv4::sign("POST", &uri, &mut headers, &event, &credentials, sigv4::Scope { region: &region, service: "lambda", now })?;
+        let timeout = milliseconds(config.timeout);
+        let outgoing = Outgoing { method: Method::POST, uri, headers, body: event.into(), timeout, proxy: self.proxy.clone() };
+        Ok(self.client.send(outgoing).await?)
+    }
+
+    /// The client's answer, made of Lambda's.
+    fn answer(&self, answered: Incoming) -> Result<Answer> {
+        if answered.status >= 400 {
+            return Err(format!("lambda answered {}: {}", answered.status, String::from_utf8_lossy(&answered.body)).into());
+        }
+        if self.config.is_proxy_integration == Some(true) {
+            return Ok(match proxied::answer(&answered.body) {
+                Ok(answer) => answer,
+                Err(problem) => {
+                    let error = format!("could not JSON decode Lambda function response: {problem}");
+                    Answer::json(502, json!({ "message": "Bad Gateway", "error": error }))
+                }
+            });
+        }
+        let failed = answered.headers.get("x-amz-function-error").is_some_and(|error| error == "Unhandled");
+        let status = self.config.unhandled_status.filter(|_| failed).unwrap_or(answered.status);
+        let mut answer = Answer::bytes(status, None, self.body(&answered)).header("Via", self.via.clone());
+        for (name, value) in &answered.headers {
+            if !OF_THE_CONNECTION.contains(&name.as_str()) {
+                answer = answer.header(name.as_str().to_owned(), value.as_bytes());
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The body as it came, or with its empty lists as objects: what Kong's decoder and encoder make of them.
+    fn body(&self, answered: &Incoming) -> Vec<u8> {
+        if self.config.empty_arrays_mode == "correct" || !answered.body.contains(&b'[') {
+            return answered.body.to_vec();
+        }
+        match serde_json::from_slice::<Value>(&answered.body) {
+            Ok(mut value) => {
+                if emptied(&mut value) {
+                    value.to_string().into_bytes()
+                } else {
+                    answered.body.to_vec()
+                }
+            }
+            Err(_) => answered.body.to_vec(),
+        }
+    }
+}
+
+/// Makes objects of empty lists; whether there were any.
+fn emptied(value: &mut Value) -> bool {
+    match value {
+        Value::Array(list) if list.is_empty() => {
+            *value = json!({});
+            true
+        }
+        Value::Array(list) => list.iter_mut().fold(false, |any, inner| emptied(inner) | any),
+        Value::Object(fields) => fields.values_mut().fold(false, |any, inner| emptied(inner) | any),
+        _ => false,
+    }
+}
+
+/// Bodies up to here are held in memory, as `client_body_buffer_size` is by default.
+const HELD_IN_MEMORY: u64 = 8 << 10;
+/// The largest event AWS takes, in bytes.
+const LARGEST_BODY: u64 = 6 << 20;
+
+const NOT_IN_A_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Headers that are the connection's own.
+const OF_THE_CONNECTION: [&str; 6] = ["connection", "content-length", "transfer-encoding", "keep-alive", "date", "server"];
+
+fn milliseconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number.max(1.0) / 1000.0).unwrap_or(Duration::MAX)
+}
+
+fn region(config: &Config) -> Option<String> {
+    let of_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    config.aws_region.clone().or_else(|| of_environment("AWS_REGION")).or_else(|| of_environment("AWS_DEFAULT_REGION"))
+}
 
 /// A proxy is spoken to without TLS.
 fn check_proxy(record: &Record) -> std::result::Result<(), Vec<(String, Value)>> {

@@ -23,6 +23,7 @@ pub struct Node {
     id: Uuid,
     hostname: String,
     version: String,
+    product: String,
     configuration: RwLock<serde_json::Map<String, Value>>,
     store: Arc<dyn Store>,
     runtime: tokio::runtime::Handle,
@@ -61,6 +62,7 @@ impl Node {
             id,
             hostname,
             version: settings.version.clone(),
+            product: settings.proxy.product.clone(),
             configuration: RwLock::new(configuration_of(settings)),
             store,
             runtime,
@@ -175,6 +177,10 @@ impl portcullis_plugin::Node for Node {
             }
         }
         text.into()
+    }
+
+    fn product(&self) -> String {
+        self.product.clone()
     }
 
     fn cache_bytes(&self) -> usize {

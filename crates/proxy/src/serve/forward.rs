@@ -18,6 +18,7 @@ use super::{End, Resolved, Routed, Trace, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
+use crate::plan::Bound;
 use crate::snapshot::ServiceRow;
 use crate::snapshot::builder::host_with_port;
 
@@ -142,12 +143,15 @@ impl Worker {
     ) -> Result<ResponseHead, End> {
         self.add_proxied_headers(&mut response.headers, request, trace);
         let switching = response.status == 101;
-        let buffered = !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| bound.phases.has(Phases::RESPONSE)));
+        let buffered = !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| wants_response(bound, request)));
         let mut body = Vec::new();
         if buffered {
             let limit = self.gateway.settings.max_buffered_response;
             up.read_body(&mut body, limit).await.map_err(|failure| status_of(&failure).map_or_else(|end| end, End::Low))?;
-            for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::RESPONSE)) {
+            for bound in resolved.iter() {
+                if !wants_response(bound, request) {
+                    continue;
+                }
                 let Ok(handler) = &bound.handler else { continue };
                 if let Err(cause) = handler.response(request, Response { head: &mut response, body: &mut body }) {
                     error!(plugin = bound.entry.name, %cause, "plugin failed");
@@ -287,6 +291,11 @@ impl Worker {
             code: state.map(|_| code),
         });
     }
+}
+
+/// Whether this instance's `response` is to see the whole response.
+fn wants_response(bound: &Bound, request: &Request) -> bool {
+    bound.phases.has(Phases::RESPONSE) && bound.handler.as_ref().is_ok_and(|handler| handler.buffers(request))
 }
 
 /// Tells the balancer of a failed try. Kong does not count the last one when no connection came about.

@@ -446,7 +446,9 @@ fn service_row(entity: Service, certificates: &Certificates, of_upstream: Option
     let address = bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, entity.port));
     let host = if matches!(address, Some(SocketAddr::V6(_))) { format!("[{bare}]") } else { entity.host.clone() };
     let host_header = host_with_port(&host, entity.port, https);
-    let tls = (https || entity.protocol == Protocol::Tls).then(|| certificates.upstream_tls(&entity, of_upstream));
+    // A plugin may ask for TLS where an HTTP service does not.
+    let streams_plainly = matches!(entity.protocol, Protocol::Tcp | Protocol::Udp | Protocol::TlsPassthrough);
+    let tls = (!streams_plainly).then(|| certificates.upstream_tls(&entity, of_upstream));
     ServiceRow { https, grpc, port: entity.port, host: entity.host.as_str().into(), address, tls, host_header, entity: Arc::new(entity) }
 }
 
