@@ -143,7 +143,8 @@ pub struct Request {
     pub response_headers: Headers,
     /// The client's body, where a plugin asked for it ([`crate::Handler::body_limit`]).
     pub body: Option<Vec<u8>>,
-    /// Extra fields for log entries, by dotted path.
+    /// Extra fields for log entries, by dotted path; null takes one away. Behind `add:` a field is set only if there is none of that
+    /// name, behind `replace:` only if there is one.
     pub log_fields: Record,
     pub context: Context,
     /// The snapshot the request runs on.

@@ -16,6 +16,9 @@ const CONSUMER_USERNAME: &str = "X-Consumer-Username";
 const CREDENTIAL_IDENTIFIER: &str = "X-Credential-Identifier";
 const ANONYMOUS_CONSUMER: &str = "X-Anonymous-Consumer";
 
+/// What a token that was verified says, for plugins that decide by it; stands in the request's context.
+pub struct VerifiedClaims(pub serde_json::Map<String, serde_json::Value>);
+
 /// Whether a plugin with this `anonymous` setting has nothing left to do, since another one authenticated the request.
 #[inline]
 pub fn is_settled(request: &Request, anonymous: Option<&str>) -> bool {

@@ -1,4 +1,4 @@
-//! The bundled plugins: a folder each, a line each in [`ALL`].
+//! The bundled plugins: a folder each, a line each in [`ALL`] or, where Kong has no such plugin, in [`BEYOND`].
 //!
 //! A folder holds the typed configuration, the handler, the plugin's own entities and its tests; its page for users is
 //! `docs/plugins/<name>.md`. To add a plugin, write the folder, the page and the line.
@@ -48,6 +48,7 @@ mod sigv4;
 mod sinks;
 mod stores;
 
+pub mod access_control;
 pub mod acl;
 pub mod acme;
 pub mod ai_prompt_decorator;
@@ -68,6 +69,7 @@ pub mod grpc_gateway;
 pub mod grpc_web;
 pub mod hmac_auth;
 pub mod http_log;
+pub mod https_redirect;
 pub mod ip_restriction;
 pub mod jwt;
 pub mod key_auth;
@@ -86,6 +88,7 @@ pub mod request_termination;
 pub mod request_transformer;
 pub mod response_ratelimiting;
 pub mod response_transformer;
+pub mod rewrite;
 pub mod session;
 pub mod standard_webhooks;
 pub mod statsd;
@@ -144,6 +147,10 @@ pub const ALL: &[Entry] = &[
     Entry::of::<udp_log::UdpLog>(),
     Entry::of::<zipkin::Zipkin>(),
 ];
+
+/// Plugins that Kong does not have. They can be used where the setting `plugins` names them: `bundled` stands for Kong's.
+pub const BEYOND: &[Entry] =
+    &[Entry::of::<access_control::AccessControl>(), Entry::of::<https_redirect::HttpsRedirect>(), Entry::of::<rewrite::Rewrite>()];
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What holds for the list as a whole.
 
-use super::ALL;
+use super::{ALL, BEYOND};
 
 /// Kong's order of execution (behaviour checklist 8.3), first to last.
 const ORDER: [(&str, i32); 45] = [
@@ -60,6 +60,13 @@ fn plugins_run_in_kongs_order() {
 }
 
 #[test]
+fn plugins_beyond_kongs_have_names_and_places_of_their_own() {
+    for entry in BEYOND {
+        assert!(ALL.iter().all(|other| other.name != entry.name && other.priority != entry.priority), "{}", entry.name);
+    }
+}
+
+#[test]
 fn no_plugin_is_listed_twice_and_the_list_is_sorted() {
     assert!(ALL.windows(2).all(|pair| pair[0].name < pair[1].name));
 }
@@ -67,7 +74,7 @@ fn no_plugin_is_listed_twice_and_the_list_is_sorted() {
 #[test]
 fn every_plugin_has_a_page_for_users() {
     let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plugins");
-    for entry in ALL {
+    for entry in ALL.iter().chain(BEYOND) {
         assert!(std::path::Path::new(docs).join(format!("{}.md", entry.name)).is_file(), "docs/plugins/{}.md is missing", entry.name);
     }
 }

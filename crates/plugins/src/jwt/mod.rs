@@ -18,6 +18,7 @@ use portcullis_schema::{Check, Fields, Rule, Schema};
 
 use serde_json::{Map, Value, json};
 
+use crate::auth::VerifiedClaims;
 use crate::{auth, secret};
 use config::Config;
 use place::{Places, Search};
@@ -157,9 +158,10 @@ impl Handler for Jwt {
             return Step::Next;
         }
         match self.authenticated(request) {
-            Ok((credential, consumer)) => {
+            Ok((credential, consumer, claims)) => {
                 let key = credential.key.clone();
                 auth::identify(request, Some(consumer), credential, key.as_bytes());
+                request.context.set(VerifiedClaims(claims));
                 Step::Next
             }
             Err(flaw) => auth::refuse(request, anonymous, || self.refusal(flaw)),
@@ -169,7 +171,7 @@ impl Handler for Jwt {
 
 impl Jwt {
     /// Finds the token and whose it is. The order of checks is the order in which clients hear of flaws.
-    fn authenticated(&self, request: &Request) -> std::result::Result<(Arc<Credential>, Arc<Consumer>), Flaw> {
+    fn authenticated(&self, request: &Request) -> std::result::Result<(Arc<Credential>, Arc<Consumer>, Map<String, Value>), Flaw> {
         let text = match self.places.search(request) {
             Search::Missing => return Err(Flaw::Missing),
             Search::Several => return Err("Multiple tokens provided".into()),
@@ -201,7 +203,7 @@ impl Jwt {
         }
         self.claims.check(&token.claims, (request.started_at_ms / 1000) as f64).map_err(Flaw::Claims)?;
         match credential.consumer.and_then(|id| request.directory.consumer(id)) {
-            Some(consumer) => Ok((credential, consumer)),
+            Some(consumer) => Ok((credential, consumer, token.claims)),
             None => Err(Flaw::Message(format!("Could not find consumer for '{name}={key}'").into())),
         }
     }

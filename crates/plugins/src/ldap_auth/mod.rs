@@ -25,9 +25,6 @@ use config::Config;
 use remembered::Remembered;
 use server::{Security, Server};
 
-/// Where systems keep the CA certificates they trust.
-const ROOTS: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// See the module's description.
 pub struct LdapAuth {
     anonymous: Option<String>,
@@ -57,7 +54,7 @@ impl Plugin for LdapAuth {
             (false, false) => Security::None,
         };
         let verify = config.verify_ldap_host && security != Security::None;
-        let roots = if verify { vec![system_roots()?] } else { Vec::new() };
+        let roots = if verify { vec![env.node.trusted_certificates()] } else { Vec::new() };
         let mut tls = (*UpstreamConfigs::new().for_service(verify, None, &roots, None).config).clone();
         tls.alpn_protocols.clear();
         let (timeout, keepalive) = (millis(config.timeout), millis(config.keepalive));
@@ -198,14 +195,6 @@ fn escape(value: &str) -> String {
         }
     }
     out
-}
-
-/// The CA certificates that the system trusts, in PEM.
-fn system_roots() -> Result<Arc<str>> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let mut files = named.into_iter().chain(ROOTS.map(std::path::PathBuf::from));
-    let text = files.find_map(|file| std::fs::read_to_string(file).ok());
-    text.map(Into::into).ok_or_else(|| "the system has no file of trusted CA certificates".into())
 }
 
 #[cfg(test)]

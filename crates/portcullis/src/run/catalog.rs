@@ -23,7 +23,8 @@ pub fn enabled(names: &[String], lua: &Lua) -> Result<&'static [Entry], String> 
             chosen.extend_from_slice(all);
             continue;
         }
-        match all.iter().find(|entry| entry.name == name) {
+        match all.iter().chain(portcullis_plugins::BEYOND).find(|entry| entry.name == name) {
+            Some(entry) if chosen.iter().any(|listed: &Entry| listed.name == entry.name) => {}
             Some(entry) => chosen.push(*entry),
             None => chosen.push(lua.plugin(name)?),
         }
