@@ -1,6 +1,7 @@
 //! A request as plugins see and change it.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -121,6 +122,11 @@ impl Context {
         self.values.iter_mut().find_map(|value| value.downcast_mut())
     }
 }
+
+/// Kept in a request's [`Context`] by plugins that add fields to log entries when the request can only be looked at any more.
+/// They count after, and as, [`Request::log_fields`].
+#[derive(Clone, Default)]
+pub struct LateLogFields(pub Rc<RefCell<Record>>);
 
 /// One request, from the head's arrival until it is logged.
 pub struct Request {

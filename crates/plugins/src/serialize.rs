@@ -1,6 +1,6 @@
 //! A finished exchange as the JSON record that log plugins send (behaviour checklist 12.2).
 
-use portcullis_plugin::{Exchange, Headers, Request, Session, Try, TryState};
+use portcullis_plugin::{Exchange, Headers, LateLogFields, Request, Session, Try, TryState};
 use portcullis_schema::Record;
 use portcullis_wire::Framing;
 use serde::Serialize;
@@ -51,11 +51,11 @@ pub fn record(exchange: &Exchange<'_>) -> Record {
         }
     }
     for (path, value) in &request.log_fields {
-        match path.split_once(':') {
-            Some(("add", path)) if at(&out, path).is_some() => {}
-            Some(("replace", path)) if at(&out, path).is_none() => {}
-            Some(("add" | "replace", path)) => set(&mut out, path, value.clone()),
-            _ => set(&mut out, path, value.clone()),
+        add(&mut out, path, value);
+    }
+    if let Some(late) = request.context.get::<LateLogFields>() {
+        for (path, value) in &*late.0.borrow() {
+            add(&mut out, path, value);
         }
     }
     out
@@ -107,6 +107,16 @@ pub fn entity(entity: &impl Serialize, workspace: Option<Uuid>) -> Option<Value>
         fields.insert("ws_id".to_owned(), json!(workspace));
     }
     Some(Value::Object(fields))
+}
+
+/// Adds a field as a plugin asked for it: see [`Request::log_fields`].
+fn add(record: &mut Record, path: &str, value: &Value) {
+    match path.split_once(':') {
+        Some(("add", path)) if at(record, path).is_some() => {}
+        Some(("replace", path)) if at(record, path).is_none() => {}
+        Some(("add" | "replace", path)) => set(record, path, value.clone()),
+        _ => set(record, path, value.clone()),
+    }
 }
 
 /// The field at a dotted path.
