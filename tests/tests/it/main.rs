@@ -10,6 +10,7 @@ mod grpc;
 mod ldap_auth;
 mod lifecycle;
 mod limits;
+mod logs;
 mod lua;
 mod moving;
 mod oauth2;
