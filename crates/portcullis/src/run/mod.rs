@@ -214,7 +214,8 @@ fn generation(
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
-    let tls = ServerTls::new(Arc::new(Serving(gateway.clone())), &settings.tls).map_err(|error| error.to_string())?;
+    let serving = Serving { gateway: gateway.clone(), own: env.state.get() };
+    let tls = ServerTls::new(Arc::new(serving), &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, tls))
 }
 
