@@ -40,6 +40,7 @@ pub async fn insert(admin: &Admin, scope: &Scope, input: Record) -> Result<Value
     let schema = &scope.schema;
     let record = admin.prepared(schema, input, Op::Insert, None).await?;
     admin.must_write("create", schema, None)?;
+    overrides::admit_row(schema, &record, None)?;
     let row = admin.write(schema, Operation::Insert(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))
 }
@@ -74,6 +75,7 @@ pub async fn upsert(admin: &Admin, scope: &Scope, address: &Address, mut input: 
     }
     let record = admin.prepared(schema, input, Op::Upsert, None).await?;
     admin.must_write("create or update", schema, address.by())?;
+    overrides::admit_row(schema, &record, address.by())?;
     let row = admin.write(schema, Operation::Upsert(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))
 }
@@ -96,8 +98,8 @@ pub async fn update(admin: &Admin, scope: &Scope, existing: Record, input: Recor
         let key = Record::from_iter([(key.to_owned(), existing.get(key).cloned().unwrap_or_default())]);
         return Err(if by.is_some() { ApiError::not_found_by(key) } else { ApiError::not_found(key) }.into());
     }
-    overrides::admit_change(schema, &record, by)?;
     admin.must_write("update", schema, by)?;
+    overrides::admit_row(schema, &record, by)?;
     let row = admin.write(schema, Operation::Update(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))
 }

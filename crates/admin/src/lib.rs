@@ -46,5 +46,6 @@ pub fn admin(state: AdminState) -> axum::Router {
 
 /// The Status API: what a monitor may read, under `status_listen`.
 pub fn status(state: AdminState) -> axum::Router {
-    serve::router(rows::Admin::new(state), table::status(), serve::Surface::Status)
+    let table = table::status(&state.catalog, !state.store.writable());
+    serve::router(rows::Admin::new(state), table, serve::Surface::Status)
 }

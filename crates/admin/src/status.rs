@@ -14,14 +14,17 @@ const EMPTY_HASH: &str = "00000000000000000000000000000000";
 const READY: PlainHandler = |admin, _| Box::pin(ready(admin));
 const DRAIN: PlainHandler = |admin, call| Box::pin(async { drain(admin, call) });
 
-pub fn endpoints(table: &mut Table) {
+/// A node without a database also shows its upstreams here.
+pub fn endpoints(table: &mut Table, upstreams: bool) {
     table.plain(Method::GET, "/status", node::STATUS);
     table.plain(Method::GET, "/status/dns", node::DNS);
     table.plain(Method::GET, "/status/ready", READY);
     table.plain(Method::POST, "/status/ready", DRAIN);
     table.plain(Method::GET, "/metrics", node::METRICS);
     table.plain(Method::GET, node::ROBOTS, node::ROBOTS_TEXT);
-    overrides::upstreams::status_endpoints(table);
+    if upstreams {
+        overrides::upstreams::status_endpoints(table);
+    }
 }
 
 async fn ready(admin: &Admin) -> Outcome {

@@ -218,8 +218,15 @@ pub fn admin(catalog: &Catalog, extensions: &[Extension]) -> Table {
 }
 
 /// The paths of the Status API.
-pub fn status() -> Table {
+pub fn status(catalog: &Catalog, upstreams: bool) -> Table {
     let mut table = Table::default();
-    status_api::endpoints(&mut table);
+    status_api::endpoints(&mut table, upstreams);
+    // The handlers of these paths want to know what they are about.
+    if let (true, Some(schema), Some(parent)) = (upstreams, catalog.entity("targets"), catalog.entity("upstreams")) {
+        let scope = Scope { schema: schema.clone(), parent: Some(parent.clone()), field: "upstream".to_owned() };
+        for endpoint in table.endpoints.iter_mut().filter(|endpoint| endpoint.pattern.starts_with("/upstreams/")) {
+            endpoint.scope = Some(scope.clone());
+        }
+    }
     table
 }

@@ -13,7 +13,7 @@ pub struct KeySet {
     #[field(id())]
     pub id: Uuid,
     /// A name to find it by.
-    #[field(name().unique().shown("required", false))]
+    #[field(string().unique().shown("required", false))]
     pub name: Option<String>,
     /// Labels to filter by.
     #[field(tags())]

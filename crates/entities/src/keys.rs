@@ -17,13 +17,13 @@ pub struct Key {
     #[field(foreign_cascade("key_sets").shown("required", false))]
     pub set: Option<Ref>,
     /// A name to find it by.
-    #[field(name().unique().shown("required", false))]
+    #[field(string().unique().shown("required", false))]
     pub name: Option<String>,
     /// The key id that tokens carry; unique within the set.
     #[field(string().required().shown("unique", false))]
     pub kid: String,
     /// A JSON Web Key, as text.
-    #[field(string().referenceable().encrypted().custom(check_jwk))]
+    #[field(string().referenceable().encrypted())]
     pub jwk: Option<String>,
     /// A pair in PEM, or half of one.
     #[field(record::<PemPair>().checks(vec![Check::AtLeastOneOf(vec!["private_key", "public_key"])]).shown("required", false))]
@@ -66,19 +66,17 @@ impl Entity for Key {
 
 const BAD_JWK: &str = "could not load JWK, likely not a valid key";
 
-fn check_jwk(value: &Value) -> Result<(), String> {
-    let Some(text) = value.as_str() else { return Ok(()) };
-    let Ok(Value::Object(jwk)) = serde_json::from_str(text) else { return Err("could not json decode jwk string".to_owned()) };
+/// Whether a JWK is of a known type and has what that type needs.
+fn is_key(jwk: &Value) -> bool {
     let has = |names: &[&str]| names.iter().all(|name| jwk.get(*name).and_then(Value::as_str).is_some_and(is_base64url));
     let curve = jwk.get("crv").and_then(Value::as_str);
-    let fits = match jwk.get("kty").and_then(Value::as_str) {
+    match jwk.get("kty").and_then(Value::as_str) {
         Some("RSA") => has(&["n", "e"]),
         Some("EC") => matches!(curve, Some("P-256" | "P-384" | "P-521" | "secp256k1")) && has(&["x", "y"]),
         Some("OKP") => matches!(curve, Some("Ed25519" | "X25519" | "Ed448" | "X448")) && has(&["x"]),
         Some("oct") => has(&["k"]),
         _ => false,
-    };
-    if fits { Ok(()) } else { Err(BAD_JWK.to_owned()) }
+    }
 }
 
 fn is_base64url(text: &str) -> bool {
@@ -87,10 +85,13 @@ fn is_base64url(text: &str) -> bool {
 
 fn check_key(record: &Record) -> Result<(), Vec<(String, Value)>> {
     let complain = |field: &str, text: &str| Err(vec![(field.to_owned(), Value::from(text))]);
-    if let Some(jwk) = record.get("jwk").and_then(Value::as_str) {
-        let inner: Value = serde_json::from_str(jwk).unwrap_or(Value::Null);
-        if inner.get("kid") != record.get("kid") {
+    if let Some(text) = record.get("jwk").and_then(Value::as_str) {
+        let Ok(jwk) = serde_json::from_str::<Value>(text) else { return complain("@entity", "could not json decode jwk string") };
+        if jwk.get("kid") != record.get("kid") {
             return complain("@entity", "kid in jwk.kid must be equal to keys.kid");
+        }
+        if !is_key(&jwk) {
+            return complain("@entity", BAD_JWK);
         }
     }
     let Some(Value::Object(pair)) = record.get("pem") else { return Ok(()) };

@@ -126,32 +126,56 @@ fn must_be_null(then_field: &'static str, protocols: Rule) -> Check {
     }
 }
 
-/// Splits `url` into protocol, host, port and path. It wins over those fields given beside it.
+/// Splits `url` into protocol, host, port and path. It wins over those fields given beside it. Whatever is given is taken for a
+/// URL: what it lacks, the service lacks.
 fn expand_url(url: &Value, record: &mut portcullis_schema::Record) -> Result<(), String> {
-    let Some(url) = url.as_str() else { return Ok(()) };
-    let (protocol, host, port, path) = match url.split_once("://") {
-        None => (None, None, None, Some(url.split(['?', '#']).next().unwrap_or_default())),
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (authority, rest) = rest.split_at(end);
-            let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            let (host, port) = split_port(authority);
-            (Some(scheme), Some(host), port, rest.split(['?', '#']).next())
-        }
+    let url = Url::split(url.as_str().unwrap_or("userdata: NULL"));
+    let number = url.port.and_then(|port| port.parse::<u64>().ok());
+    let protocol = url.scheme.unwrap_or(if number == Some(443) { "https" } else { "http" });
+    let port = match (number, url.port) {
+        (Some(number), _) => number.into(),
+        (None, Some(text)) => text.into(),
+        (None, None) => Value::from(if protocol == "https" { 443 } else { 80 }),
     };
-    let default_port = if protocol == Some("https") { 443 } else { 80 };
-    let text = |part: Option<&str>| part.filter(|part| !part.is_empty()).map_or(Value::Null, Value::from);
-    record.insert("protocol".to_owned(), text(protocol));
-    record.insert("host".to_owned(), text(host));
-    record.insert("port".to_owned(), port.and_then(|port| port.parse::<u64>().ok()).unwrap_or(default_port).into());
-    record.insert("path".to_owned(), text(path));
+    let or_null = |part: Option<&str>| part.map_or(Value::Null, Value::from);
+    record.insert("protocol".to_owned(), protocol.into());
+    record.insert("host".to_owned(), or_null(url.host));
+    record.insert("port".to_owned(), port);
+    record.insert("path".to_owned(), or_null(url.path));
     Ok(())
 }
 
-/// The host, out of its brackets, and the port.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    if let Some((host, port)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host, port.strip_prefix(':'));
+/// The parts of a URL as the library finds them that Kong reads them with: nothing is checked, empty parts are missing.
+struct Url<'a> {
+    scheme: Option<&'a str>,
+    host: Option<&'a str>,
+    port: Option<&'a str>,
+    path: Option<&'a str>,
+}
+
+impl<'a> Url<'a> {
+    fn split(text: &'a str) -> Self {
+        let text = text.split('#').next().unwrap_or_default();
+        let is_scheme = |scheme: &str| {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+            scheme.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && scheme.bytes().all(fits)
+        };
+        let (scheme, rest) = match text.split_once(':') {
+            Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+            _ => (None, text),
+        };
+        let (authority, rest) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None => ("", rest),
+        };
+        let authority = authority.split_once('@').map_or(authority, |(_, host)| host);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let path = rest.split(['?', ';']).next();
+        let filled = |part: &&str| !part.is_empty();
+        Self { scheme, host: Some(host).filter(filled), port: port.filter(filled), path: path.filter(filled) }
     }
-    authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
 }

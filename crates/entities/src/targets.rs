@@ -48,7 +48,10 @@ impl Entity for Target {
 }
 
 fn check_target(value: &Value) -> Result<(), String> {
-    value.as_str().map_or(Ok(()), |target| normalized(target).map(drop))
+    value.as_str().map_or(Ok(()), |target| match normalized(target) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("Invalid target ('{target}'); not a valid hostname or ip address")),
+    })
 }
 
 fn normalize_target(record: &mut Record) -> Result<(), Violations> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_schema::address::{Host, parse_host};
 use portcullis_schema::build::*;
-use portcullis_schema::{Check, Fields, Record, Rule, Schema};
+use portcullis_schema::{Check, Fields, Record, Rule, Schema, Transform, Violations};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -310,7 +310,8 @@ impl Entity for Upstream {
             needs("hash_fallback", "^uri_capture$", "hash_fallback_uri_capture"),
             Check::Distinct(vec!["hash_on_uri_capture", "hash_fallback_uri_capture"]),
         ];
-        Schema { checks, settle: Some(settle_algorithm), ..Self::base() }
+        let settled = Transform { inputs: &[], needs: &[], apply: settle_algorithm };
+        Schema { checks, shape: Some(shape_algorithm), transforms: vec![settled], ..Self::base() }
     }
 }
 
@@ -335,22 +336,25 @@ fn falls_back_to(pattern: &'static str, inputs: &[&str]) -> Check {
 
 /// The algorithm and what is hashed pull each other along: without hashing there is no consistent hashing, with hashing
 /// nothing else, and algorithms that look at load don't hash. Kong does so on every write and every read.
-fn settle_algorithm(record: &mut Record) {
-    let text = |record: &Record, field: &str| record.get(field).and_then(Value::as_str).map(str::to_owned);
-    let algorithm = text(record, "algorithm");
-    if matches!(algorithm.as_deref(), Some("least-connections" | "latency")) {
-        record.insert("hash_on".to_owned(), "none".into());
-        return;
+/// Kong knows `algorithm` and `hash_on` as shorthands of both: naming one sets the other.
+fn shape_algorithm(record: &mut Record) {
+    if matches!(record.get("algorithm").and_then(Value::as_str), Some("least-connections" | "latency")) {
+        record.insert("hash_on".to_owned(), Value::Null);
     }
-    if record.get("hash_on").is_some_and(Value::is_null) {
-        record.insert("hash_on".to_owned(), "none".into());
-    }
-    let unknown = algorithm.is_some_and(|algorithm| !matches!(algorithm.as_str(), "round-robin" | "consistent-hashing"));
-    let settled = match text(record, "hash_on").as_deref() {
-        _ if unknown => return,
-        None if record.contains_key("hash_on") => return,
-        None | Some("none") => "round-robin",
-        Some(_) => "consistent-hashing",
+    let algorithm = match record.get_mut("hash_on") {
+        Some(hash_on @ Value::Null) => {
+            *hash_on = "none".into();
+            return;
+        }
+        Some(Value::String(hash_on)) if hash_on == "none" => "round-robin",
+        Some(Value::String(_)) => "consistent-hashing",
+        _ => return,
     };
-    record.insert("algorithm".to_owned(), settled.into());
+    record.insert("algorithm".to_owned(), algorithm.into());
+}
+
+/// What was merged is brought in line in the same way once it is known to be valid, which is how Kong reads it from then on.
+fn settle_algorithm(record: &mut Record) -> Result<(), Violations> {
+    shape_algorithm(record);
+    Ok(())
 }

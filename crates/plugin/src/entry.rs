@@ -135,6 +135,8 @@ pub struct Entry {
     pub make: &'static Maker,
     pub metrics: Option<fn(&Env) -> String>,
     pub endpoints: fn() -> Vec<Endpoint>,
+    /// The plugin may be used for connections without HTTP.
+    pub streams: bool,
     /// See [`Plugin::READY`].
     pub ready: bool,
 }
@@ -151,6 +153,7 @@ impl Entry {
             make: &make::<P>,
             metrics: P::METRICS,
             endpoints: P::endpoints,
+            streams: !matches!(P::SCOPES.protocols, Protocols::HttpOnly),
             ready: P::READY,
         }
     }

@@ -59,6 +59,17 @@ pub struct Latencies {
     pub receive: i64,
 }
 
+/// What there is to know of a connection without HTTP; in the context of its request while it is logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// Bytes from the client, all of which went to the upstream.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// 200, or what ended it.
+    pub status: u16,
+}
+
 /// Everything there is to know of a finished exchange.
 pub struct Exchange<'a> {
     pub request: &'a Request,

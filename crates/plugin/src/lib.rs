@@ -39,10 +39,10 @@ pub use directory::{Credential, Directory, Index};
 pub use endpoint::{AdminCall, Answering, Endpoint, answering};
 pub use entry::{Entry, Instance, Maker, Phases, Plugin, Protocols, Scopes};
 pub use env::{ConnectionCounts, Env, Node, State, TargetHealth};
-pub use exchange::{Exchange, Latencies, Source, Try, TryState};
+pub use exchange::{Exchange, Latencies, Session, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
-pub use request::{Captures, Client, Context, CountsAsProxied, Patience, Request, RequestId, Upstream, query_pairs};
+pub use request::{Captures, Client, Context, CountsAsProxied, LateLogFields, Patience, Request, RequestId, Upstream, query_pairs};
 pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.

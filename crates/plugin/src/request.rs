@@ -1,6 +1,7 @@
 //! A request as plugins see and change it.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,6 +123,11 @@ impl Context {
     }
 }
 
+/// Kept in a request's [`Context`] by plugins that add fields to log entries when the request can only be looked at any more.
+/// They count after, and as, [`Request::log_fields`].
+#[derive(Clone, Default)]
+pub struct LateLogFields(pub Rc<RefCell<Record>>);
+
 /// One request, from the head's arrival until it is logged.
 pub struct Request {
     /// The client's head; edits to its headers are what the upstream gets (and what logs show), as in Kong.
@@ -143,7 +149,8 @@ pub struct Request {
     pub response_headers: Headers,
     /// The client's body, where a plugin asked for it ([`crate::Handler::body_limit`]).
     pub body: Option<Vec<u8>>,
-    /// Extra fields for log entries, by dotted path.
+    /// Extra fields for log entries, by dotted path; null takes one away. Behind `add:` a field is set only if there is none of that
+    /// name, behind `replace:` only if there is one.
     pub log_fields: Record,
     pub context: Context,
     /// The snapshot the request runs on.

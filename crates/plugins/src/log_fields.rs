@@ -1,9 +1,13 @@
 //! What the plugins that write log records have in common.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
+use portcullis_plugin::script::{self, Field as Code};
 use portcullis_plugin::{Exchange, Result};
 use portcullis_schema::{Field, build};
+use serde_json::Value;
 
 use crate::serialize;
 
@@ -11,25 +15,44 @@ use crate::serialize;
 pub type LuaFields = Option<BTreeMap<String, String>>;
 
 pub fn custom_fields_by_lua() -> Field {
-    build::map(build::string().len_min(1), build::string().len_min(1))
+    build::map(build::string().len_min(1), build::string().len_min(1).custom(parsed))
 }
 
-/// The fields that an instance adds to its records.
-#[derive(Debug)]
-pub struct CustomFields;
+/// Complains about code that cannot be parsed. A program without an engine takes any.
+fn parsed(code: &Value) -> std::result::Result<(), String> {
+    let (Some(engine), Some(code)) = (script::engine(), code.as_str()) else { return Ok(()) };
+    engine.check(code).map_err(|problem| format!("error parsing function: {problem}"))
+}
+
+/// The fields that an instance adds to its records, by dotted path.
+#[derive(Default)]
+pub struct CustomFields(Vec<(String, Arc<dyn Code>)>);
+
+impl fmt::Debug for CustomFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(path, _)| path)).finish()
+    }
+}
 
 impl CustomFields {
-    /// Errors when there are such fields: nothing runs them yet.
+    /// Errors when there are such fields and nothing to run them, or when the code cannot be parsed.
     pub fn new(fields: &LuaFields) -> Result<Self> {
-        if fields.as_ref().is_some_and(|fields| !fields.is_empty()) {
-            return Err("`custom_fields_by_lua` is not supported yet".into());
-        }
-        Ok(Self)
+        let Some(fields) = fields.as_ref().filter(|fields| !fields.is_empty()) else { return Ok(Self::default()) };
+        let Some(engine) = script::engine() else { return Err("there is no Lua in this program".into()) };
+        let made = fields.iter().map(|(path, code)| Ok((path.clone(), engine.field(code)?)));
+        Ok(Self(made.collect::<Result<_>>()?))
     }
 
     /// An exchange's record as JSON; none (and a line in the log) when it cannot be written.
     pub fn entry(&self, exchange: &Exchange<'_>) -> Option<Vec<u8>> {
-        match serde_json::to_vec(&serialize::record(exchange)) {
+        let mut record = serialize::record(exchange);
+        for (path, code) in &self.0 {
+            match code.value(exchange) {
+                Ok(value) => serialize::set(&mut record, path, value.unwrap_or_default()),
+                Err(cause) => tracing::error!(field = path, %cause, "a field of a log record could not be computed"),
+            }
+        }
+        match serde_json::to_vec(&record) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 tracing::error!(%error, "a log record could not be written");

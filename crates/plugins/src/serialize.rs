@@ -1,6 +1,6 @@
 //! A finished exchange as the JSON record that log plugins send (behaviour checklist 12.2).
 
-use portcullis_plugin::{Exchange, Headers, Request, Try, TryState};
+use portcullis_plugin::{Exchange, Headers, LateLogFields, Request, Session, Try, TryState};
 use portcullis_schema::Record;
 use portcullis_wire::Framing;
 use serde::Serialize;
@@ -15,6 +15,9 @@ const WORKSPACE_NAME: &str = "default";
 /// Everything there is to tell, with the fields that plugins added or took away.
 pub fn record(exchange: &Exchange<'_>) -> Record {
     let request = exchange.request;
+    if let Some(session) = request.context.get::<Session>() {
+        return session_record(exchange, session);
+    }
     let workspace = request.directory.workspace();
     let latencies = &exchange.latencies;
     let mut out = Record::new();
@@ -48,6 +51,49 @@ pub fn record(exchange: &Exchange<'_>) -> Record {
         }
     }
     for (path, value) in &request.log_fields {
+        add(&mut out, path, value);
+    }
+    if let Some(late) = request.context.get::<LateLogFields>() {
+        for (path, value) in &*late.0.borrow() {
+            add(&mut out, path, value);
+        }
+    }
+    out
+}
+
+/// A connection without HTTP.
+fn session_record(exchange: &Exchange<'_>, session: &Session) -> Record {
+    let request = exchange.request;
+    let workspace = request.directory.workspace();
+    let mut facts = json!({
+        "received": session.received,
+        "sent": session.sent,
+        "status": session.status,
+        "server_port": request.client.listen_port,
+    });
+    if let (Some(tls), Value::Object(facts)) = (&request.client.peer.tls, &mut facts) {
+        facts.insert("tls".to_owned(), json!({ "version": tls.version, "cipher": &*tls.cipher, "client_verify": "NONE" }));
+    }
+    let mut out = Record::new();
+    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    put("session", facts);
+    put("upstream", json!({ "received": session.sent, "sent": session.received }));
+    put("latencies", json!({ "kong": exchange.latencies.kong, "session": exchange.latencies.request }));
+    put("client_ip", request.client.forwarded_ip.map(|ip| ip.to_string()).unwrap_or_default().into());
+    put("started_at", request.started_at_ms.into());
+    put("source", exchange.source.log_text().into());
+    put("tries", exchange.tries.iter().map(described_try).collect());
+    put("workspace", json!(workspace));
+    put("workspace_name", WORKSPACE_NAME.into());
+    for (name, value) in [
+        ("route", request.route.as_deref().and_then(|route| entity(route, Some(workspace)))),
+        ("service", request.service.as_deref().and_then(|service| entity(service, Some(workspace)))),
+    ] {
+        if let Some(value) = value {
+            put(name, value);
+        }
+    }
+    for (path, value) in &request.log_fields {
         set(&mut out, path, value.clone());
     }
     out
@@ -61,6 +107,26 @@ pub fn entity(entity: &impl Serialize, workspace: Option<Uuid>) -> Option<Value>
         fields.insert("ws_id".to_owned(), json!(workspace));
     }
     Some(Value::Object(fields))
+}
+
+/// Adds a field as a plugin asked for it: see [`Request::log_fields`].
+fn add(record: &mut Record, path: &str, value: &Value) {
+    match path.split_once(':') {
+        Some(("add", path)) if at(record, path).is_some() => {}
+        Some(("replace", path)) if at(record, path).is_none() => {}
+        Some(("add" | "replace", path)) => set(record, path, value.clone()),
+        _ => set(record, path, value.clone()),
+    }
+}
+
+/// The field at a dotted path.
+fn at<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    match (record.get(first)?, rest) {
+        (value, None) => Some(value),
+        (Value::Object(inner), Some(rest)) => at(inner, rest),
+        _ => None,
+    }
 }
 
 /// Sets the field at a dotted path, making the objects on the way; null takes it away.

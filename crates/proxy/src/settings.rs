@@ -66,6 +66,8 @@ pub struct ProxySettings {
     pub max_body_size: u64,
     /// Whole responses are buffered up to this many bytes for plugins that ask for it.
     pub max_buffered_response: u64,
+    /// Streams begin with a PROXY header at the upstream (`nginx_sproxy_proxy_protocol`).
+    pub stream_proxy_protocol: bool,
     pub keepalive_pool_size: usize,
     pub keepalive_max_requests: u64,
     pub keepalive_idle: Duration,
@@ -87,6 +89,7 @@ impl Default for ProxySettings {
             body_buffer_size: 8 * 1024,
             max_body_size: 0,
             max_buffered_response: 64 * 1024 * 1024,
+            stream_proxy_protocol: false,
             keepalive_pool_size: 512,
             keepalive_max_requests: 10_000,
             keepalive_idle: Duration::from_secs(60),

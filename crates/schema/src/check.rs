@@ -17,7 +17,10 @@ pub type CustomCheck = fn(&Record) -> Result<(), Complaints>;
 
 /// A check of whole records that is made while the program runs.
 #[derive(Clone)]
-pub struct RecordCode(pub Arc<dyn Fn(&Record) -> Result<(), Complaints> + Send + Sync>);
+pub struct RecordCode(pub Arc<RecordChecker>);
+
+/// See [`RecordCode`].
+pub type RecordChecker = dyn Fn(&Record) -> Result<(), Complaints> + Send + Sync;
 
 impl fmt::Debug for RecordCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +78,11 @@ pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Vi
     for check in checks {
         if let Err(complaints) = run_one(check, record, op, violations) {
             for (path, complaint) in complaints {
-                violations.add(&path, complaint);
+                match check {
+                    // The last word on a field has the condition that it broke.
+                    Check::Conditional { then_field, .. } if path == *then_field => violations.put(&path, complaint),
+                    _ => violations.add(&path, complaint),
+                }
             }
         }
     }
@@ -118,10 +125,13 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
             }
             let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
             // Kong tries the field's own rules again here, so one that is wrong anyway fails the condition too.
-            if wrong(&[*then_field]) {
+            let must_be_null = then_match.iter().any(|rule| matches!(rule, Rule::Eq(Value::Null)));
+            let Err(complaint) = keeps(then_match, *then_required, value) else {
+                return if wrong(&[*then_field]) { entity(text) } else { Ok(()) };
+            };
+            if !must_be_null && so_far.at(then_field).is_some_and(is_about_kind) {
                 return entity(text);
             }
-            let Err(complaint) = keeps(then_match, *then_required, value) else { return Ok(()) };
             Err(vec![(ENTITY.to_owned(), text.into()), ((*then_field).to_owned(), complaint.into())])
         }
         Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {
@@ -145,6 +155,11 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         Check::Code { fields: names, check } if !wrong(names) && !referenced(names) => (check.0)(record),
         _ => Ok(()),
     }
+}
+
+/// Whether a complaint is about what a value is, which is looked at before its rules are.
+fn is_about_kind(complaint: &Value) -> bool {
+    complaint.as_str().is_none_or(|text| text.starts_with("expected a"))
 }
 
 /// The fields that a check looks at.

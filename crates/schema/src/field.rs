@@ -95,7 +95,10 @@ pub enum Rule {
 
 /// A check that is made while the program runs: users' own plugins bring some.
 #[derive(Clone)]
-pub struct Code(pub Arc<dyn Fn(&Value) -> Result<(), String> + Send + Sync>);
+pub struct Code(pub Arc<Checker>);
+
+/// See [`Code`].
+pub type Checker = dyn Fn(&Value) -> Result<(), String> + Send + Sync;
 
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

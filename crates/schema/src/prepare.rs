@@ -52,6 +52,9 @@ impl Catalog {
         if !wrong_shorthands.is_empty() {
             return Err(ApiError::schema_violation(wrong_shorthands));
         }
+        if let Some(shape) = schema.shape {
+            shape(&mut input);
+        }
         let transforms: Vec<_> = schema.transforms.iter().filter(|transform| given.transform && transform.is_due(&input)).collect();
         let mut violations = Violations::default();
         let unmet: Vec<String> = schema.transforms.iter().filter_map(|transform| unmet_needs(transform, &input, existing)).collect();

@@ -78,6 +78,8 @@ pub struct Schema {
     pub checks: Vec<Check>,
     /// What has to be right before anything else is looked at: Kong picks further rules by it, and stops without them.
     pub gate: Option<fn(&Record) -> Result<(), Violations>>,
+    /// Brings what is given in line with itself, before it is merged into what is there.
+    pub shape: Option<fn(&mut Record)>,
     /// Brings fields in line with each other before defaults are filled in and checks run.
     pub settle: Option<fn(&mut Record)>,
     /// What is computed on write once everything is valid: digests, hashes, normal forms.
@@ -109,6 +111,7 @@ impl Schema {
             shorthands: Vec::new(),
             checks: Vec::new(),
             gate: None,
+            shape: None,
             settle: None,
             transforms: Vec::new(),
             workspaceable: true,

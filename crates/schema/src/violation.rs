@@ -68,6 +68,23 @@ impl Violations {
         Self(Record::from_iter([(field.to_owned(), Value::String(complaint.into()))]))
     }
 
+    /// Files a complaint at a dotted path in the place of what was said there before.
+    pub fn put(&mut self, path: &str, complaint: Value) {
+        let mut at = &mut self.0;
+        let mut segments = path.split('.').peekable();
+        while let Some(segment) = segments.next() {
+            let entry = at.entry(segment).or_insert_with(|| Value::Object(Record::new()));
+            if segments.peek().is_none() {
+                *entry = complaint;
+                return;
+            }
+            match entry {
+                Value::Object(inner) => at = inner,
+                _ => return,
+            }
+        }
+    }
+
     /// Adds a complaint at a dotted path, or to the list about the whole record if the path is `@entity`.
     /// What was said about a field before stays.
     pub fn add(&mut self, path: &str, complaint: Value) {

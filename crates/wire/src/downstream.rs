@@ -190,7 +190,10 @@ impl Downstream {
     /// The upstream's read timeout ends a tunnel that is silent both ways.
     pub async fn tunnel(&mut self, head: &mut ResponseHead, up: UpstreamResponse) -> Result<(u64, u64), RelayError> {
         self.timer.disarm();
-        Box::pin(crate::tunnel::run(self, head, up)).await
+        match &self.side {
+            Side::H1(_) => Box::pin(crate::tunnel::run(self, head, up)).await,
+            Side::H2(_) => Box::pin(crate::h2::tunnel::run(self, head, up)).await,
+        }
     }
 
     /// Closes the connection (or resets the stream) without an answer.

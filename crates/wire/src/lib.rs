@@ -10,6 +10,7 @@
 //! - [`downstream`]: the client's side of an exchange
 //! - [`upstream`]: pools, sending a request, the response that comes back
 //! - [`listener`]: where clients connect, and what becomes of a connection until its first request
+//! - [`stream`]: TCP, TLS and UDP without HTTP
 //! - [`tls`]: certificates and settings of both sides
 //! - [`worker`]: settings, recycled buffers and coarse deadlines of one thread
 
@@ -25,6 +26,7 @@ pub mod listener;
 pub mod parse;
 pub mod serve;
 mod socket;
+pub mod stream;
 pub mod tls;
 mod tunnel;
 pub mod upstream;
@@ -35,5 +37,6 @@ pub use errors::{BodyError, ClientGone, RelayError, UpstreamError, UpstreamError
 pub use head::{Framing, Method, RequestHead, ResponseHead, Version};
 pub use headers::Headers;
 pub use serve::{BodyFilter, Peer, Refusal, Service, TlsPeer};
+pub use stream::StreamService;
 pub use upstream::{Moments, PoolSettings, Pools, RequestBody, Target, Timeouts, UpstreamResponse, UpstreamTls};
 pub use worker::{Settings, Worker};

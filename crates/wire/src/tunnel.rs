@@ -81,7 +81,7 @@ struct Ends {
 
 /// One direction of a tunnel.
 #[derive(Default)]
-struct Way {
+pub(crate) struct Way {
     buffer: Buffer,
     /// Bytes went into TLS and are not flushed.
     unflushed: bool,
@@ -89,8 +89,16 @@ struct Way {
 }
 
 impl Way {
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn discard(&mut self, worker: &Worker) {
+        self.buffer.discard(worker);
+    }
+
     /// Moves bytes until one side has to wait. Whether any moved.
-    fn poll(
+    pub(crate) fn poll(
         &mut self,
         from: &mut Socket,
         to: &mut Socket,

@@ -86,6 +86,40 @@ fn a_plugin_filters_bodies() {
 }
 
 #[test]
+fn a_plugin_answers_in_place_of_a_whole_response() {
+    let upstream = Upstream::start();
+    let gate = gateway("verdict");
+    gate.lead_to(&upstream);
+    gate.admin().post("/plugins", json!({ "name": "verdict" }));
+    let kept = gate.get("/echo");
+    assert_eq!((kept.status, kept.header("x-length")), (200, Some(kept.body.len().to_string().as_str())));
+    let replaced = gate.get("/bytes/5000");
+    assert_eq!((replaced.status, replaced.json()), (507, json!({ "message": "too long: 5000" })));
+}
+
+#[test]
+fn fields_set_in_any_phase_are_logged() {
+    let (upstream, sink) = (Upstream::start(), Upstream::start());
+    let gate = Gateway::before(&upstream);
+    let admin = gate.admin();
+    let set = |name: &str| format!("kong.log.set_serialize_value('phases.{name}', kong.request.get_method())");
+    let phases = json!({
+        "access": [set("access")], "header_filter": [set("header")], "body_filter": [set("body")],
+        "log": [set("log"), "kong.log.set_serialize_value('client_ip', 'hidden', { mode = 'add' })"],
+    });
+    admin.post("/plugins", json!({ "name": "pre-function", "config": phases }));
+    let computed = json!({ "sum": "return 1 + 2", "request": "return nil", "who": "return kong.request.get_header('x-who')" });
+    let config = json!({ "http_endpoint": sink.url(), "custom_fields_by_lua": computed });
+    admin.post("/plugins", json!({ "name": "http-log", "config": config }));
+    assert_eq!(gate.ask("GET /echo HTTP/1.1\r\nHost: a.test\r\nX-Who: anna\r\n\r\n").status, 200);
+    eventually("the record arrives", || !sink.seen().is_empty());
+    let record: serde_json::Value = serde_json::from_slice(&sink.seen()[0].body).unwrap();
+    assert_eq!(record["phases"], json!({ "access": "GET", "header": "GET", "body": "GET", "log": "GET" }), "{record}");
+    assert_eq!((&record["sum"], &record["who"], &record["client_ip"]), (&json!(3), &json!("anna"), &json!("127.0.0.1")));
+    assert!(record.get("request").is_none());
+}
+
+#[test]
 fn a_plugin_that_is_not_there_keeps_the_node_from_starting() {
     let outcome = Gateway::build().set("plugins", "bundled,nowhere").run(&["start"]);
     assert_eq!(outcome.code, Some(1));

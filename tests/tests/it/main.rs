@@ -19,6 +19,7 @@ mod postgres_cluster;
 mod postgres_start;
 mod proxying;
 mod session;
+mod streams;
 mod tls_and_http2;
 mod tour;
 mod upstream_tls;

@@ -49,7 +49,7 @@ pub async fn admit(admin: &Admin, schema: &Schema, input: &mut Record, op: Op, e
 
 /// Kong's tables forbid null in two fields where its schemas allow it; it then names the wrong constraint, and the key by
 /// which the row was addressed.
-pub fn admit_change(schema: &Schema, row: &Record, by: Option<&str>) -> Result<(), ApiError> {
+pub fn admit_row(schema: &Schema, row: &Record, by: Option<&str>) -> Result<(), ApiError> {
     let field = match schema.name.as_ref() {
         "targets" => "weight",
         "upstreams" => "slots",

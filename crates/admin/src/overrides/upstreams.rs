@@ -45,6 +45,8 @@ pub fn status_endpoints(table: &mut Table) {
     const TARGETS_READ: PlainHandler = |admin, call| Box::pin(list(admin, call));
     table.plain(Method::GET, HEALTH, SHOW_HEALTH);
     table.plain(Method::GET, TARGETS, TARGETS_READ);
+    table.scoped(Method::GET, &format!("{TARGETS}/all"), nested::LIST);
+    table.scoped(Method::GET, TARGET, nested::READ);
 }
 
 /// A new target is brought into its kept form before anything else is looked at.

@@ -262,7 +262,6 @@ impl Walker<'_> {
         if self.old_paths && schema.name == "routes" {
             old_paths::migrate(&mut input);
         }
-        let target = input.get("target").filter(|_| schema.name == "targets").and_then(Value::as_str).map(str::to_owned);
         match catalog.prepare_given(schema, input, self.given) {
             Ok(mut record) => {
                 self.kinds[place.kind].transient.iter().for_each(|field| drop(record.remove(field)));
@@ -274,7 +273,7 @@ impl Walker<'_> {
                     _ => None,
                 });
                 for (field, complaint) in found.unwrap_or_default() {
-                    complaints.entry(field).or_insert_with(|| reworded(target.as_deref(), complaint));
+                    complaints.entry(field).or_insert(complaint);
                 }
             }
         }
@@ -321,15 +320,5 @@ impl Walker<'_> {
             input.insert(field.clone(), json!({ "id": Uuid::nil() }));
         }
         references
-    }
-}
-
-/// Kong's checks of a document quote the target, its Admin API doesn't.
-fn reworded(target: Option<&str>, complaint: Value) -> Value {
-    match (complaint.as_str(), target) {
-        (Some(text), Some(target)) if text.starts_with("Invalid target; ") => {
-            text.replacen("Invalid target;", &format!("Invalid target ('{target}');"), 1).into()
-        }
-        _ => complaint,
     }
 }

@@ -220,7 +220,7 @@ fn targets_are_kept_in_one_form() {
     }
     for bad in ["bad host:80", "10.0.0.1:99999", "10.0.0.256", "http://x.test"] {
         let found = refused(&Target::schema(), json!({ "target": bad, "upstream": upstream }));
-        assert_eq!(found, json!({ "target": "Invalid target; not a valid hostname or ip address" }));
+        assert_eq!(found, json!({ "target": format!("Invalid target ('{bad}'); not a valid hostname or ip address") }));
     }
 }
 

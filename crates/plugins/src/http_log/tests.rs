@@ -213,8 +213,8 @@ fn wrong_settings_are_named() {
 }
 
 #[test]
-fn lua_is_refused_until_there_is_some() {
+fn fields_in_lua_need_a_program_that_runs_it() {
     let config = json!({ "http_endpoint": "http://log.test", "custom_fields_by_lua": { "a": "return 1" } });
     let error = try_plugin::<HttpLog>(config, &Instance::default(), &portcullis_plugin::testing::env()).err().unwrap();
-    assert_eq!(error.to_string(), "`custom_fields_by_lua` is not supported yet");
+    assert_eq!(error.to_string(), "there is no Lua in this program");
 }

@@ -168,9 +168,11 @@ impl Operations {
     }
 
     /// The values of all templates, in order: they see the request before anything changes.
-    fn values(&self, request: &Request) -> Values {
-        let all = |list: &[(String, Template)]| list.iter().map(|(name, template)| (name.clone(), template.render(request))).collect();
-        Values { rename: all(&self.rename), replace: all(&self.replace), add: all(&self.add), append: all(&self.append) }
+    fn values(&self, request: &Request) -> Result<Values> {
+        let all = |list: &[(String, Template)]| -> Result<Rendered> {
+            list.iter().map(|(name, template)| Ok((name.clone(), template.render(request)?))).collect()
+        };
+        Ok(Values { rename: all(&self.rename)?, replace: all(&self.replace)?, add: all(&self.add)?, append: all(&self.append)? })
     }
 }
 
@@ -239,15 +241,23 @@ impl Handler for RequestTransformer {
     }
 
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
-        let headers = (!self.headers.is_empty()).then(|| self.headers.values(request));
-        let body = (!self.body.is_empty()).then(|| self.body.values(request));
-        let query = (!self.query.is_empty()).then(|| self.query.values(request));
+        match self.transform(request) {
+            Ok(()) => Step::Next,
+            Err(error) => Step::Fail(error),
+        }
+    }
+}
+
+impl RequestTransformer {
+    fn transform(&self, request: &mut Request) -> Result<()> {
+        let values = |operations: &Operations| (!operations.is_empty()).then(|| operations.values(request)).transpose();
+        let (headers, body, query) = (values(&self.headers)?, values(&self.body)?, values(&self.query)?);
         if let Some(uri) = &self.uri {
-            request.upstream.path = escaped(&uri.render(request));
+            request.upstream.path = escaped(&uri.render(request)?);
         }
         if let Some(method) = &self.method {
             if !METHODS.contains(&&**method) {
-                return Step::Fail(format!("unknown method: {method}").into());
+                return Err(format!("unknown method: {method}").into());
             }
             request.upstream.method = Some(method.clone());
             join_form(request);
@@ -263,11 +273,9 @@ impl Handler for RequestTransformer {
         if let Some(values) = query {
             self.change_query(request, &values);
         }
-        Step::Next
+        Ok(())
     }
-}
 
-impl RequestTransformer {
     fn change_headers(&self, request: &mut Request, values: &Values) {
         let is_host = |name: &str| name.eq_ignore_ascii_case("host");
         let headers = &mut request.head.headers;

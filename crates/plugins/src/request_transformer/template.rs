@@ -1,20 +1,21 @@
 //! `$(…)` in values: `$(headers.x)`, `$(headers["x-y"])`, `$(query_params.x)`, `$(uri_captures.name)`, `$(uri_captures[1])`,
 //! `$(shared.x)`, with an alternative behind `or`: `$(headers.x or "default")`.
 //!
-//! Kong evaluates Lua here; this is the part of it that configurations use. What does not fit it is refused when it is
-//! configured, never ignored.
+//! These need no Lua, and most configurations use no others. Any other expression is Lua, and so is `$(shared.x)`: the process's
+//! engine runs them. Without one they are refused when they are configured, never ignored.
 
-use portcullis_plugin::Request;
+use std::sync::Arc;
+
+use portcullis_plugin::{Request, Result, script};
 
 /// A value as configured, taken apart.
-#[derive(Debug, PartialEq)]
 pub struct Template(Vec<Part>);
 
-#[derive(Debug, PartialEq)]
 enum Part {
     Text(String),
     /// The first of these that has a value.
     FirstOf(Vec<Term>),
+    Lua(Arc<dyn script::Template>),
 }
 
 #[derive(Debug, PartialEq)]
@@ -24,13 +25,13 @@ enum Term {
     Header(String),
     Query(String),
     Capture(String),
-    /// Values other plugins share: there are none without Lua.
+    /// Values that Lua code shares: there are none without Lua.
     Shared,
 }
 
 impl Template {
     /// Errors with the text a client of the Admin API sees.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find("$(") {
@@ -39,8 +40,7 @@ impl Template {
                 parts.push(Part::Text(rest[..start].to_owned()));
             }
             let expression = &rest[start + 2..end];
-            let terms = split_or(expression).into_iter().map(|term| parse_term(term.trim())).collect::<Option<Vec<_>>>();
-            parts.push(Part::FirstOf(terms.ok_or_else(|| unsupported(&rest[start..=end], "unsupported expression"))?));
+            parts.push(parse_expression(expression).map_err(|problem| unsupported(&rest[start..=end], &problem))?);
             rest = &rest[end + 1..];
         }
         if !rest.is_empty() {
@@ -49,16 +49,32 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The value for a request. What is not there is empty.
-    pub fn render(&self, request: &Request) -> String {
+    /// The value for a request. What is not there is empty. Errors with what Lua says.
+    pub fn render(&self, request: &Request) -> Result<String> {
         let mut out = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::FirstOf(terms) => out.push_str(&terms.iter().find_map(|term| term.value(request)).unwrap_or_default()),
+                Part::Lua(code) => out.push_str(&code.text(request)?.unwrap_or_default()),
             }
         }
-        out
+        Ok(out)
+    }
+}
+
+/// An expression that needs no Lua, or one for the engine. The engine has its say on all of them: it may be switched off.
+fn parse_expression(expression: &str) -> std::result::Result<Part, String> {
+    let engine = script::engine();
+    if let Some(engine) = engine {
+        engine.check(&format!("return {expression}"))?;
+    }
+    let terms: Option<Vec<Term>> = split_or(expression).into_iter().map(|term| parse_term(term.trim())).collect();
+    match (terms, engine) {
+        (Some(terms), Some(_)) if !terms.contains(&Term::Shared) => Ok(Part::FirstOf(terms)),
+        (Some(terms), None) => Ok(Part::FirstOf(terms)),
+        (_, Some(engine)) => engine.template(&format!("$({expression})")).map(Part::Lua).map_err(|error| error.to_string()),
+        (None, None) => Err("unsupported expression".to_owned()),
     }
 }
 

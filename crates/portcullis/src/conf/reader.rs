@@ -69,6 +69,11 @@ impl Reader<'_> {
         None
     }
 
+    /// A key that is in no table: a directive of nginx, as a file or the environment gives it.
+    pub fn other(&self, key: &str) -> Option<&str> {
+        self.loaded.others.get(key).map(String::as_str)
+    }
+
     pub fn template(&mut self, key: &str) -> Option<String> {
         let path = self.loaded.text(key)?;
         std::fs::read_to_string(path).inspect_err(|error| self.complaints.push(format!("{key}: {path}: {error}"))).ok()

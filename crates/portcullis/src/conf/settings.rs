@@ -46,6 +46,7 @@ pub struct Settings {
     pub foreground: bool,
     pub workers: usize,
     pub proxy_listens: Vec<Listen>,
+    pub stream_listens: Vec<Listen>,
     pub admin_listens: Vec<Listen>,
     pub status_listens: Vec<Listen>,
     pub proxy_certificate: Option<PemPair>,
@@ -119,6 +120,7 @@ impl Reader<'_> {
             foreground: !loaded.flag("nginx_main_daemon"),
             workers: self.workers(),
             proxy_listens: self.listens("proxy_listen"),
+            stream_listens: self.listens("stream_listen"),
             admin_listens: self.listens("admin_listen"),
             status_listens: self.listens("status_listen"),
             proxy_certificate: self.certificate("ssl_cert", "ssl_cert_key"),
@@ -236,6 +238,7 @@ impl Reader<'_> {
             },
             allow_debug_header: loaded.flag("allow_debug_header"),
             body_buffer_size,
+            stream_proxy_protocol: self.other("nginx_sproxy_proxy_protocol") == Some("on"),
             ..defaults
         }
     }

@@ -40,6 +40,7 @@ use portcullis_proxy::vault::Vaults;
 use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
+use portcullis_wire::listener::Listen;
 use portcullis_wire::tls::{self, Asked, CertifiedKey, ServerTls, Shown, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,6 +109,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     node.expose(entries, env.clone());
 
     let (gateway, builder, tls) = generation(&settings, entries, &env, workspace)?;
+    let listens = all_listens(&settings);
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone(), node.clone()));
     let house = House { catalog, entries, store, declarative, env, node, publisher, workspace, lua };
     let used = match &copy {
@@ -131,7 +133,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
         None => {}
     }
 
-    let mut sockets = Sockets::open(&settings.proxy_listens, settings.workers)?;
+    let mut sockets = Sockets::open(&listens, settings.workers)?;
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house)?;
     tasks.spawn(house.node.clone().watch_store());
@@ -140,7 +142,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
         tasks.spawn(copies.follow(house.store.clone(), house.catalog.clone(), house.publisher.published()));
     }
     tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
-    let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
+    let plan = plan(&settings, gateway.clone(), tls);
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
     prefix::write_pid(&settings.prefix)?;
@@ -199,7 +201,7 @@ fn generation(
     entries: &'static [Entry],
     env: &Env,
     workspace: Uuid,
-) -> Result<(Arc<Gateway>, Builder, ServerTls), String> {
+) -> Result<(Arc<Gateway>, Builder, BothTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
     let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
@@ -214,9 +216,26 @@ fn generation(
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
-    let serving = Serving { gateway: gateway.clone(), own: env.state.get() };
-    let tls = ServerTls::new(Arc::new(serving), &settings.tls).map_err(|error| error.to_string())?;
-    Ok((gateway, builder, tls))
+    let certificates = Arc::new(Serving { gateway: gateway.clone(), own: env.state.get() });
+    let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
+    let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
+    Ok((gateway, builder, BothTls { http, streams }))
+}
+
+/// How TLS is spoken with clients.
+struct BothTls {
+    http: ServerTls,
+    streams: ServerTls,
+}
+
+fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: BothTls) -> Plan {
+    let streams_from = settings.proxy_listens.len();
+    Plan { gateway, tls: tls.http, stream_tls: tls.streams, streams_from, wire: settings.wire.clone(), pools: settings.pools }
+}
+
+/// The listeners of HTTP, then those of streams.
+fn all_listens(settings: &Settings) -> Vec<Listen> {
+    settings.proxy_listens.iter().chain(&settings.stream_listens).cloned().collect()
 }
 
 /// A configured certificate, or the node's own of that name.
@@ -288,16 +307,17 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<R
         warn!("admin_listen and status_listen change with a restart only");
     }
     let (gateway, builder, tls) = generation(&settings, house.entries, &house.env, house.workspace)?;
-    let sockets = if settings.proxy_listens == sockets.listens && settings.workers == sockets.workers() {
+    let listens = all_listens(&settings);
+    let sockets = if listens == sockets.listens && settings.workers == sockets.workers() {
         sockets.try_clone()?
     } else {
-        Sockets::open(&settings.proxy_listens, settings.workers)?
+        Sockets::open(&listens, settings.workers)?
     };
     if house.declarative.is_some() {
         declarative::load(&settings, &house.catalog, &house.publisher).await?;
     }
     house.publisher.renew(builder, gateway.clone()).await.map_err(|error| format!("loading the configuration: {error}"))?;
-    let plan = Plan { gateway: gateway.clone(), tls, wire: settings.wire.clone(), pools: settings.pools };
+    let plan = plan(&settings, gateway.clone(), tls);
     let workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
     Ok(Renewed { settings, sockets, workers })

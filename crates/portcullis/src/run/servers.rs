@@ -29,6 +29,7 @@ pub fn serve(tasks: &mut JoinSet<()>, key: &str, listens: &[Listen], tls: Option
                 let listener = TcpListener::from_std(listener).map_err(failed)?;
                 tasks.spawn(accept_tcp(listener, tls, api.clone()));
             }
+            Socket::Udp(_) => return Err(format!("{key}: datagrams carry no HTTP/1.1")),
             Socket::Unix(listener) => {
                 let listener = UnixListener::from_std(listener).map_err(failed)?;
                 tasks.spawn(accept_unix(listener, api.clone()));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use portcullis_plugin::script;
 use portcullis_proxy::gateway::{Gateway, Worker};
 use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
+use portcullis_wire::stream;
 use portcullis_wire::tls::ServerTls;
 use portcullis_wire::{PoolSettings, Pools, Settings as WireSettings};
 use tokio::sync::watch;
@@ -77,6 +78,7 @@ fn try_clone(socket: &Socket) -> io::Result<Socket> {
     Ok(match socket {
         Socket::Tcp(listener) => Socket::Tcp(listener.try_clone()?),
         Socket::Unix(listener) => Socket::Unix(listener.try_clone()?),
+        Socket::Udp(socket) => Socket::Udp(socket.try_clone()?),
     })
 }
 
@@ -101,6 +103,10 @@ pub struct Workers {
 pub struct Plan {
     pub gateway: Arc<Gateway>,
     pub tls: ServerTls,
+    /// On the listeners of streams.
+    pub stream_tls: ServerTls,
+    /// Entries of the sockets from this one on are for streams.
+    pub streams_from: usize,
     pub wire: WireSettings,
     pub pools: PoolSettings,
 }
@@ -112,8 +118,9 @@ impl Workers {
         let mut threads = Vec::new();
         for number in 0..sockets.workers() {
             let own = sockets.of_worker(number).map_err(|error| format!("listening sockets: {error}"))?;
+            let tls = |at: usize| if at < plan.streams_from { &plan.tls } else { &plan.stream_tls };
             let entrances: Vec<Entrance> =
-                sockets.listens.iter().enumerate().map(|(at, listen)| Entrance::new(at, listen, Some(&plan.tls))).collect();
+                sockets.listens.iter().enumerate().map(|(at, listen)| Entrance::new(at, listen, Some(tls(at)))).collect();
             let (plan, orders, connections) = (plan.clone(), orders.clone(), connections.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -171,8 +178,14 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
         let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed));
         for (socket, entrance) in doors {
             let (service, wire) = (service.clone(), wire.clone());
+            let streams = entrance.listener >= plan.streams_from;
             tokio::task::spawn_local(async move {
-                if let Err(error) = accept(socket, entrance, service, wire).await {
+                let accepted = if streams {
+                    stream::accept(socket, entrance, service, wire).await
+                } else {
+                    accept(socket, entrance, service, wire).await
+                };
+                if let Err(error) = accepted {
                     error!(%error, "a listening socket cannot be used");
                 }
             });

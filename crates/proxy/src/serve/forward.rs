@@ -23,17 +23,17 @@ use crate::snapshot::ServiceRow;
 use crate::snapshot::builder::host_with_port;
 
 /// Where one try goes.
-struct Place {
-    address: SocketAddr,
+pub(super) struct Place {
+    pub(super) address: SocketAddr,
     /// Name for SNI and, with the port, for the Host header.
-    host: Arc<str>,
+    pub(super) host: Arc<str>,
     port: u16,
     /// The balancer's peer; counts as a connection of it while held.
-    picked: Option<Picked>,
+    pub(super) picked: Option<Picked>,
 }
 
 /// Where tries come from.
-enum Targets {
+pub(super) enum Targets {
     /// An upstream entity's balancer.
     Balancer(Arc<Balancer>, HashKey),
     /// The one address given.
@@ -58,14 +58,10 @@ impl Worker {
         let balanced = Instant::now();
         trace.balanced = Some(balanced);
         let entity = &service.entity;
-        let patience = request.upstream.patience.as_deref().copied().unwrap_or_default();
-        let timeouts = Timeouts {
-            connect: milliseconds(patience.connect_timeout_ms.or(entity.connect_timeout)),
-            write: milliseconds(patience.write_timeout_ms.or(entity.write_timeout)),
-            read: milliseconds(patience.read_timeout_ms.or(entity.read_timeout)),
-        };
+        let timeouts = service_timeouts(service, request);
+        let patience = request.upstream.patience.as_deref();
         let idempotent = request.head.method.may_be_retried(request.head.method_text());
-        let attempts = usize::from(patience.retries.or(entity.retries).unwrap_or(5)) + 1;
+        let attempts = usize::from(patience.and_then(|own| own.retries).or(entity.retries).unwrap_or(5)) + 1;
         let mut tried: SmallVec<[PeerId; 4]> = SmallVec::new();
         let mut head = self.take_buffer();
         let upstream_https = request.upstream.https;
@@ -229,7 +225,7 @@ impl Worker {
     }
 
     /// Where tries for the request's host come from: an upstream entity of that name, the address itself, or DNS.
-    async fn targets(&self, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
+    pub(super) async fn targets(&self, service: &ServiceRow, request: &Request, routed: &Routed<'_>) -> Result<Targets, End> {
         let upstream = &request.upstream;
         let own = upstream.port == service.port && *upstream.host == *service.entity.host;
         if own && let Some(address) = service.address {
@@ -260,7 +256,7 @@ impl Worker {
         Ok(Targets::Name { host, addresses, turn: self.random() as usize >> 8 })
     }
 
-    fn place(&self, targets: &Targets, tried: &[PeerId], attempt: usize, request: &Request) -> Result<Place, End> {
+    pub(super) fn place(&self, targets: &Targets, tried: &[PeerId], attempt: usize, request: &Request) -> Result<Place, End> {
         match targets {
             Targets::Address(address, host) => Ok(Place { address: *address, host: host.clone(), port: address.port(), picked: None }),
             Targets::Name { host, addresses, turn } => {
@@ -279,7 +275,7 @@ impl Worker {
         }
     }
 
-    fn record(&self, trace: &mut Trace, place: &Place, begun: Instant, state: Option<TryState>, code: u16) {
+    pub(super) fn record(&self, trace: &mut Trace, place: &Place, begun: Instant, state: Option<TryState>, code: u16) {
         trace.statuses.push(code);
         let start = self.wall_clock_ns(begun);
         trace.tries.push(Try {
@@ -299,7 +295,7 @@ fn wants_response(bound: &Bound, request: &Request) -> bool {
 }
 
 /// Tells the balancer of a failed try. Kong does not count the last one when no connection came about.
-fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
+pub(super) fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
     let (Targets::Balancer(balancer, _), Some(picked)) = (targets, &place.picked) else { return };
     let outcome = match failure.kind {
         UpstreamErrorKind::ReadTimeout | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout => Outcome::TimedOut,
@@ -308,6 +304,17 @@ fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, las
         _ => Outcome::ConnectFailed,
     };
     balancer.report(&picked.peer, outcome);
+}
+
+/// How long the service, or a plugin in its place, is ready to wait.
+pub(super) fn service_timeouts(service: &ServiceRow, request: &Request) -> Timeouts {
+    let entity = &service.entity;
+    let patience = request.upstream.patience.as_deref().copied().unwrap_or_default();
+    Timeouts {
+        connect: milliseconds(patience.connect_timeout_ms.or(entity.connect_timeout)),
+        write: milliseconds(patience.write_timeout_ms.or(entity.write_timeout)),
+        read: milliseconds(patience.read_timeout_ms.or(entity.read_timeout)),
+    }
 }
 
 /// The Host header of a try: a plugin's, the client's where the route keeps it, or the target's own.

@@ -9,6 +9,7 @@
 //! - [`forward`]: picking a target, trying it, trying another
 //! - [`grpc`]: what gRPC clients get instead
 //! - [`upstream_head`]: the request head as it goes on
+//! - [`stream`]: connections without HTTP
 //! - [`respond`]: answers of the gateway's own and the headers every response gains
 //! - [`errors`]: bodies of errors
 
@@ -18,6 +19,7 @@ pub mod errors;
 mod forward;
 mod grpc;
 mod respond;
+mod stream;
 pub mod upstream_head;
 
 use std::mem;
@@ -111,9 +113,15 @@ impl Service for Worker {
 
 impl Worker {
     fn request(&self, head: RequestHead, down: &Downstream, current: &Rc<Current>) -> Request {
+        let client = client_of(&self.gateway.settings, &head.headers, down);
+        self.request_of(head, client, current)
+    }
+
+    #[inline(always)]
+    fn request_of(&self, head: RequestHead, client: portcullis_plugin::Client, current: &Rc<Current>) -> Request {
         let started = Instant::now();
         Request {
-            client: client_of(&self.gateway.settings, &head.headers, down),
+            client,
             head,
             id: self.request_id(),
             started,
@@ -366,21 +374,31 @@ async fn read_body(request: &mut Request, down: &mut Downstream, limit: u64) -> 
 }
 
 fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down: &Downstream) -> portcullis_plugin::Client {
-    let peer = down.peer();
+    let mut client = client_of_peer(settings, down.peer());
+    client.connection_requests = down.requests_on_connection();
+    if client.trusted {
+        client.forwarded_ip = client::real_ip(settings, headers).or(client.ip);
+        client.forwarded_https = client::forwarded_https(headers).unwrap_or(client.https);
+    }
+    client
+}
+
+/// The client as its connection alone tells.
+#[inline]
+fn client_of_peer(settings: &crate::settings::ProxySettings, peer: &Rc<Peer>) -> portcullis_plugin::Client {
     let ip = peer.address.map(|address| address.ip());
-    let trusted = client::is_trusted(settings, ip);
     let https = peer.tls.is_some();
     portcullis_plugin::Client {
         ip,
         port: peer.address.map_or(0, |address| address.port()),
-        forwarded_ip: if trusted { client::real_ip(settings, headers).or(ip) } else { ip },
-        trusted,
+        forwarded_ip: ip,
+        trusted: client::is_trusted(settings, ip),
         https,
-        forwarded_https: if trusted { client::forwarded_https(headers).unwrap_or(https) } else { https },
+        forwarded_https: https,
         listen_ip: peer.local.map(|local| local.ip()),
         listen_port: client::mapped_port(settings, peer.local.map_or(0, |local| local.port())),
         peer: peer.clone(),
         connection: peer.connection_id,
-        connection_requests: down.requests_on_connection(),
+        connection_requests: 1,
     }
 }

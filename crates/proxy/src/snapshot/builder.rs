@@ -61,6 +61,7 @@ impl Builder {
         let work = Snapshot {
             router: Router::default(),
             plugins: PluginSet::default(),
+            stream_plugins: PluginSet::default(),
             upstreams: Upstreams::new(registry.clone()),
             certificates,
             workspace,
@@ -183,7 +184,9 @@ impl Builder {
 
     fn replan(&mut self, touched: &[(Option<Uuid>, Option<Uuid>)]) {
         let routes = &self.routes;
-        self.work.plugins.replan(touched, |route| routes.get(&route).and_then(|route| route.service));
+        let service_of = |route| routes.get(&route).and_then(|route: &Arc<router::Route>| route.service);
+        self.work.plugins.replan(touched, service_of);
+        self.work.stream_plugins.replan(touched, service_of);
     }
 
     fn change(
@@ -316,6 +319,7 @@ impl Builder {
         }
         if before != after {
             self.work.plugins.route_moved(id, after);
+            self.work.stream_plugins.route_moved(id, after);
         }
     }
 
@@ -391,12 +395,15 @@ impl Builder {
     fn plugin(&mut self, id: Uuid, new: Option<&Record>, touched: &mut Vec<(Option<Uuid>, Option<Uuid>)>) {
         if let Some((instance, entry)) = self.instances.remove(&id) {
             self.work.plugins.remove(entry.name, &instance);
+            self.work.stream_plugins.remove(entry.name, &instance);
             touched.push((instance.route, instance.service));
         }
         let Some(plugin) = read::<Plugin>(new) else { return };
         const HTTP: [&str; 4] = ["http", "https", "grpc", "grpcs"];
-        let serves_http = plugin.protocols.is_empty() || plugin.protocols.iter().any(|protocol| HTTP.contains(&protocol.as_str()));
-        if !plugin.enabled || !serves_http {
+        let is_http = |protocol: &str| HTTP.contains(&protocol);
+        let serves_http = plugin.protocols.is_empty() || plugin.protocols.iter().any(|protocol| is_http(protocol.as_str()));
+        let serves_streams = !plugin.protocols.iter().all(|protocol| is_http(protocol.as_str()));
+        if !plugin.enabled {
             return;
         }
         let Some(entry) = self.entries.iter().find(|entry| entry.name == plugin.name) else {
@@ -415,7 +422,13 @@ impl Builder {
         });
         touched.push((instance.route, instance.service));
         self.instances.insert(id, (instance.clone(), entry));
-        self.work.plugins.insert(Arc::new(Bound::new(entry, instance, handler)));
+        let bound = Arc::new(Bound::new(entry, instance, handler));
+        if serves_streams && entry.streams {
+            self.work.stream_plugins.insert(bound.clone());
+        }
+        if serves_http {
+            self.work.plugins.insert(bound);
+        }
     }
 }
 

@@ -89,6 +89,8 @@ impl Keyed for ByUsername {
 pub struct Snapshot {
     pub router: Router,
     pub plugins: PluginSet,
+    /// The instances that take part in connections without HTTP.
+    pub stream_plugins: PluginSet,
     pub upstreams: Upstreams,
     pub certificates: Certificates,
     pub workspace: Uuid,

@@ -20,7 +20,9 @@ impl FunctionsCode {
             (&code.log, Phases::LOG),
         ];
         let used = lists.iter().filter(|(list, _)| !list.is_empty());
-        used.fold(Phases::NONE, |phases, (_, phase)| phases.and(*phase))
+        let phases = used.fold(Phases::NONE, |phases, (_, phase)| phases.and(*phase));
+        // Fields that a log function sets are for the log plugins behind it: what keeps them has to be there before.
+        if phases.has(Phases::LOG) { phases.and(Phases::ACCESS) } else { phases }
     }
 
     pub fn wants_body(&self) -> bool {

@@ -53,8 +53,8 @@ impl CodeHandler {
     fn begin<'a>(&'a self, phase: Phase, request: &'a mut Request) -> Step<'a> {
         let begun = (|| {
             let state = self.state()?;
-            let Some(function) = self.function(&state, phase)? else { return Ok(None) };
             let run = Run::of(&state, &mut request.context);
+            let Some(function) = self.function(&state, phase)? else { return Ok(None) };
             let thread = state.thread()?;
             let arguments = function.into_lua_multi(&state.lua)?;
             let moment = Moment { request: Some(Lent::Mine(request)), ..Moment::new(phase, &run, &self.name) };

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use mlua::{MultiValue, Table};
-use portcullis_plugin::{Answer, Context, ResponseHead};
+use portcullis_plugin::{Answer, Context, LateLogFields, ResponseHead};
 
 use crate::state::State;
 
@@ -28,6 +28,8 @@ pub struct Run {
     pub pending: RefCell<Option<Waiting>>,
     /// The head that went to the client, for body filters.
     pub response: RefCell<Option<ResponseHead>>,
+    /// Fields for log entries, set when the request could not be changed any more.
+    pub log_fields: LateLogFields,
     /// Bodies gathered by body filters, by plugin.
     pub bodies: RefCell<HashMap<String, Vec<u8>>>,
 }
@@ -42,6 +44,7 @@ impl Run {
             status: Cell::new(None),
             pending: RefCell::default(),
             response: RefCell::default(),
+            log_fields: LateLogFields::default(),
             bodies: RefCell::default(),
         }
     }
@@ -54,6 +57,7 @@ impl Run {
             return run.clone();
         }
         let run = Rc::new(Self::new(state.clone()));
+        context.set(run.log_fields.clone());
         context.set(run.clone());
         run
     }

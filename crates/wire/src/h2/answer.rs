@@ -166,7 +166,7 @@ async fn send(stream: &mut SendStream<Bytes>, timer: &Timer, worker: &Worker, mu
 }
 
 /// The head as the `h2` crate wants it, without lines that HTTP/2 forbids (RFC 9113 section 8.2.2).
-fn response_of(head: &ResponseHead, without_length: bool, exchange: &mut Exchange) -> Response<()> {
+pub(super) fn response_of(head: &ResponseHead, without_length: bool, exchange: &mut Exchange) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

@@ -4,6 +4,7 @@
 
 mod answer;
 mod request;
+pub(crate) mod tunnel;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -194,6 +195,7 @@ pub(crate) async fn run<S: Service>(service: Rc<S>, worker: Rc<Worker>, peer: Rc
         .max_header_list_size(HEADER_LIST)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(socket);
     let Ok(Ok(mut connection)) = tokio::time::timeout(worker.settings.client_header_timeout, handshake).await else { return };
     let timer = worker.timer();

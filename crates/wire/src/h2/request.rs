@@ -1,5 +1,8 @@
 //! From an HTTP/2 header block to a request head.
 
+use std::hash::{BuildHasher, RandomState};
+
+use h2::ext::Protocol;
 use http::header;
 use http::request::Parts;
 
@@ -16,7 +19,13 @@ const LINE_LIMIT: usize = 8192;
 pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head: &mut RequestHead) -> Result<(), Refusal> {
     head.clear();
     head.version = Version::Http2;
-    let method = parts.method.as_str();
+    // A WebSocket asks for its stream as it would for an upgrade (RFC 8441 section 5).
+    let websocket = match parts.extensions.get::<Protocol>().map(Protocol::as_str) {
+        None => false,
+        Some("websocket") => true,
+        Some(_) => return Err(Refusal::new(501, "unknown :protocol")),
+    };
+    let method = if websocket { "GET" } else { parts.method.as_str() };
     head.method = Method::of(method.as_bytes());
     head.method_text = head.headers.push_raw(method.as_bytes());
     if !method.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-')) {
@@ -74,6 +83,11 @@ pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head:
         });
         head.headers.append("cookie", &joined);
     }
+    if websocket {
+        head.headers.append("upgrade", b"websocket");
+        head.headers.append("sec-websocket-key", nonce().as_bytes());
+        head.upgrade = true;
+    }
     if matches!(head.method, Method::Connect | Method::Trace) {
         return Err(Refusal::new(405, "method not allowed"));
     }
@@ -91,12 +105,27 @@ pub(super) fn read_head(parts: &Parts, has_body: bool, max_body_size: u64, head:
         return Err(Refusal::new(413, "request body larger than allowed"));
     }
     head.framing = match length {
-        _ if !has_body => Framing::None,
+        _ if !has_body || websocket => Framing::None,
         Some(0) => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
     Ok(())
+}
+
+/// What a `Sec-WebSocket-Key` is: 16 random bytes in base64. Nobody checks the answer to it: the stream itself is the proof.
+fn nonce() -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bits = u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1));
+    let mut digits = String::with_capacity(24);
+    for _ in 0..21 {
+        digits.push(char::from(DIGITS[(bits >> 122) as usize]));
+        bits <<= 6;
+    }
+    // Two bits are left of the 128.
+    digits.push(char::from(DIGITS[(bits >> 122) as usize & 0b11_0000]));
+    digits.push_str("==");
+    digits
 }
 
 #[cfg(test)]
@@ -125,6 +154,17 @@ mod tests {
         assert_eq!(lines[..2], [(b"host".as_slice(), b"a.test:1".as_slice()), (b"x-a".as_slice(), b"1".as_slice())]);
         assert_eq!(lines.len(), 3);
         assert_eq!(head.headers.get("cookie"), Some(b"a=1; b=2".as_slice()));
+    }
+
+    #[test]
+    fn a_websocket_asks_as_for_an_upgrade() {
+        let connect = || http::Request::builder().method("CONNECT").uri("https://a.test/chat").header("sec-websocket-version", "13");
+        let head = read(connect().extension(Protocol::from_static("websocket")), true).unwrap();
+        assert_eq!((head.method, head.method_text(), head.framing, head.upgrade), (Method::Get, b"GET".as_slice(), Framing::None, true));
+        assert_eq!(head.headers.get("upgrade"), Some(b"websocket".as_slice()));
+        assert_eq!(head.headers.get("sec-websocket-key").map(<[u8]>::len), Some(24));
+        assert_eq!(read(connect().extension(Protocol::from_static("other")), true).unwrap_err().status, 501);
+        assert_eq!(read(connect(), true).unwrap_err().status, 405);
     }
 
     #[test]

@@ -61,13 +61,36 @@ enum Acceptor {
 /// Connections the kernel had queued when draining began are accepted and served. Errors only when the socket cannot be
 /// handed to the runtime.
 pub async fn accept<S: Service>(socket: Listening, entrance: Entrance, service: Rc<S>, worker: Rc<Worker>) -> io::Result<()> {
+    accept_each(socket, entrance, worker, move |accepted, entrance, worker| {
+        let service = service.clone();
+        async move { accepted.serve(&entrance, service, worker).await }
+    })
+    .await
+}
+
+/// Accepts connections and does with each what is asked for, on a task of its own.
+pub(crate) async fn accept_each<F: Future<Output = ()> + 'static>(
+    socket: Listening,
+    entrance: Entrance,
+    worker: Rc<Worker>,
+    serve: impl Fn(Accepted, Rc<Entrance>, Rc<Worker>) -> F,
+) -> io::Result<()> {
     // Dropped after the socket, which is declared later.
     let _listening = worker.listener_opened();
     let acceptor = match socket {
         Listening::Tcp(listener) => Acceptor::Tcp(TcpListener::from_std(listener)?),
         Listening::Unix(listener) => Acceptor::Unix(UnixListener::from_std(listener)?),
+        Listening::Udp(_) => return Err(io::Error::other("datagrams carry no connections")),
     };
     let entrance = Rc::new(entrance);
+    let begin = |connection| {
+        let open = worker.connection_opened();
+        let serving = serve(connection, entrance.clone(), worker.clone());
+        tokio::task::spawn_local(async move {
+            let _open = open;
+            serving.await;
+        });
+    };
     let mut failures = 0;
     loop {
         worker.room_for_connection().await;
@@ -79,7 +102,7 @@ pub async fn accept<S: Service>(socket: Listening, entrance: Entrance, service: 
         match accepted {
             Ok(connection) => {
                 failures = 0;
-                serve_accepted(connection, &entrance, &service, &worker);
+                begin(connection);
             }
             Err(error) => {
                 tracing::warn!(%error, listener = entrance.listener, "accepting a connection failed");
@@ -92,18 +115,9 @@ pub async fn accept<S: Service>(socket: Listening, entrance: Entrance, service: 
     }
     // Closing the socket would reset what the kernel still has in its queue.
     while let Ok(Ok(connection)) = tokio::time::timeout(LAST_LOOK, acceptor.accept()).await {
-        serve_accepted(connection, &entrance, &service, &worker);
+        begin(connection);
     }
     Ok(())
-}
-
-fn serve_accepted<S: Service>(connection: Accepted, entrance: &Rc<Entrance>, service: &Rc<S>, worker: &Rc<Worker>) {
-    let open = worker.connection_opened();
-    let (service, worker, entrance) = (service.clone(), worker.clone(), entrance.clone());
-    tokio::task::spawn_local(async move {
-        let _open = open;
-        connection.serve(&entrance, service, worker).await;
-    });
 }
 
 impl Acceptor {
@@ -115,39 +129,58 @@ impl Acceptor {
     }
 }
 
-enum Accepted {
+/// A connection just accepted.
+pub(crate) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
 impl Accepted {
     async fn serve<S: Service>(self, entrance: &Entrance, service: Rc<S>, worker: Rc<Worker>) {
-        let mut peer = Peer { connection_id: CONNECTIONS.fetch_add(1, Ordering::Relaxed), listener: entrance.listener, ..Peer::default() };
-        let mut transport = match self {
-            Accepted::Tcp(stream, address) => {
-                // A connection that is gone already fails here, and again at its first read.
-                let _ = stream.set_nodelay(true);
-                peer.address = Some(canonical(address));
-                peer.local = stream.local_addr().ok().map(canonical);
-                Transport::tcp(stream)
-            }
-            Accepted::Unix(stream) => Transport::unix(stream),
-        };
-        let limit = worker.settings.client_header_timeout;
-        if entrance.proxy_protocol {
-            let Ok((header, rest)) = proxy_protocol::read_header(&mut transport, limit).await else { return };
-            transport.put_back(rest);
-            if let Some((source, target)) = header.ends {
-                peer.proxy_protocol = Some(Proxied { peer: peer.address, local: peer.local });
-                (peer.address, peer.local) = (Some(canonical(source)), Some(canonical(target)));
-            }
-        }
-        peer.address_text = peer.address.map_or_else(|| b"unix:".as_slice().into(), |at| at.ip().to_string().into_bytes().into());
-        peer.local_port_text = peer.local.map_or_else(Box::default, |at| at.port().to_string().into_bytes().into());
+        let Some((transport, peer)) = self.introduce(entrance, &worker).await else { return };
         match &entrance.tls {
             None => serve_plain(transport, entrance, service, worker, peer).await,
             Some(tls) => serve_tls(transport, tls, service, worker, peer).await,
         }
+    }
+
+    /// Who it is, by the connection or by the PROXY header it begins with.
+    pub(crate) async fn introduce(self, entrance: &Entrance, worker: &Worker) -> Option<(Transport, Peer)> {
+        let (mut transport, address, local) = match self {
+            Accepted::Tcp(stream, address) => {
+                // A connection that is gone already fails here, and again at its first read.
+                let _ = stream.set_nodelay(true);
+                let local = stream.local_addr().ok();
+                (Transport::tcp(stream), Some(address), local)
+            }
+            Accepted::Unix(stream) => (Transport::unix(stream), None, None),
+        };
+        let own = (address.map(canonical), local.map(canonical));
+        let (mut address, mut local) = own;
+        let mut proxied = None;
+        if entrance.proxy_protocol {
+            let read = proxy_protocol::read_header(&mut transport, worker.settings.client_header_timeout).await;
+            let (header, rest) = read.ok()?;
+            transport.put_back(rest);
+            if let Some((source, target)) = header.ends {
+                proxied = Some(Proxied { peer: own.0, local: own.1 });
+                (address, local) = (Some(canonical(source)), Some(canonical(target)));
+            }
+        }
+        Some((transport, Peer { proxy_protocol: proxied, ..peer_of(entrance.listener, address, local) }))
+    }
+}
+
+/// A connection's facts as its addresses tell them.
+pub(crate) fn peer_of(listener: usize, address: Option<SocketAddr>, local: Option<SocketAddr>) -> Peer {
+    Peer {
+        address,
+        local,
+        address_text: address.map_or_else(|| b"unix:".as_slice().into(), |at| at.ip().to_string().into_bytes().into()),
+        local_port_text: local.map_or_else(Box::default, |at| at.port().to_string().into_bytes().into()),
+        connection_id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+        listener,
+        ..Peer::default()
     }
 }
 

@@ -37,15 +37,21 @@ pub struct Listen {
 
 /// Parses the value of `key`: `off`, or entries separated by commas. `http2` on one entry counts for all, as in nginx.
 ///
-/// Errors with Kong's text.
+/// Streams have a flag that HTTP has not, and the other way round. Errors with Kong's text.
 pub fn parse_listens(key: &str, value: &str) -> Result<Vec<Listen>, String> {
     let value = value.trim();
     if value.eq_ignore_ascii_case("off") {
         return Ok(Vec::new());
     }
-    let mut listens = value.split(',').map(|entry| parse_entry(entry.trim())).collect::<Option<Vec<_>>>().ok_or_else(|| {
-        let flags = "[ssl] [http2] [proxy_protocol] [deferred] [bind] [reuseport] [backlog=%d+] [ipv6only=on] [ipv6only=off] \
-                     [so_keepalive=on] [so_keepalive=off] [so_keepalive=%w*:%w*:%d*]";
+    let streams = key == "stream_listen";
+    let foreign = |listen: &Listen| if streams { listen.http2 || listen.deferred } else { listen.udp };
+    let entries = value.split(',').map(|entry| parse_entry(entry.trim()).filter(|listen| !foreign(listen)));
+    let mut listens = entries.collect::<Option<Vec<_>>>().ok_or_else(|| {
+        let first = if streams { "[udp] [ssl] [proxy_protocol]" } else { "[ssl] [http2] [proxy_protocol] [deferred]" };
+        let flags = format!(
+            "{first} [bind] [reuseport] [backlog=%d+] [ipv6only=on] [ipv6only=off] [so_keepalive=on] [so_keepalive=off] \
+             [so_keepalive=%w*:%w*:%d*]"
+        );
         format!("{key} must be of form: [off] | <ip>:<port> {flags}, [... next entry ...]")
     })?;
     if listens.iter().any(|listen| listen.http2) {

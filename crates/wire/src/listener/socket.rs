@@ -1,7 +1,7 @@
 //! Opening listening sockets.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::listen::{Listen, ListenAddress};
 pub enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Udp(UdpSocket),
 }
 
 const DEFAULT_BACKLOG: u32 = 16_384;
@@ -26,6 +27,17 @@ const DEFAULT_BACKLOG: u32 = 16_384;
 pub fn open(listen: &Listen) -> io::Result<Socket> {
     let backlog = i32::try_from(listen.backlog.unwrap_or(DEFAULT_BACKLOG)).unwrap_or(i32::MAX);
     match &listen.address {
+        ListenAddress::Ip(address) if listen.udp => {
+            let socket = RawSocket::new(Domain::for_address(*address), Type::DGRAM, Some(Protocol::UDP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(listen.ipv6only.unwrap_or(true))?;
+            }
+            socket.bind(&(*address).into())?;
+            socket.set_nonblocking(true)?;
+            Ok(Socket::Udp(socket.into()))
+        }
         ListenAddress::Ip(address) => {
             let socket = RawSocket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;

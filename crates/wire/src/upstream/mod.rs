@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use http2::Relayed;
 pub use pool::Pools;
+pub(crate) use pool::{open, secure};
 pub use response::UpstreamResponse;
 
 /// Limits of the pools of one worker; the defaults are Kong's `upstream_keepalive_*`.

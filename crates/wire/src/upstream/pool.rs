@@ -184,9 +184,18 @@ impl Pools {
 }
 
 pub(super) async fn connect(target: &Target<'_>, server_name: &str) -> Result<Socket, UpstreamErrorKind> {
-    let stream = TcpStream::connect(target.address).await.map_err(UpstreamErrorKind::Connect)?;
+    secure(Transport::tcp(open(target.address).await?), target, server_name).await
+}
+
+/// A connection without anything on it.
+pub(crate) async fn open(address: SocketAddr) -> Result<TcpStream, UpstreamErrorKind> {
+    let stream = TcpStream::connect(address).await.map_err(UpstreamErrorKind::Connect)?;
     stream.set_nodelay(true).map_err(UpstreamErrorKind::Connect)?;
-    let transport = Transport::tcp(stream);
+    Ok(stream)
+}
+
+/// Puts TLS onto a connection, where the target wants it.
+pub(crate) async fn secure(transport: Transport, target: &Target<'_>, server_name: &str) -> Result<Socket, UpstreamErrorKind> {
     let Some(tls) = target.tls else { return Ok(Socket::Plain(transport)) };
     let name = match ServerName::try_from(server_name) {
         Ok(name) => name.to_owned(),

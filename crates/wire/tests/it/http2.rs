@@ -232,3 +232,44 @@ fn draining_lets_streams_end() {
         gate.worker.drained().await;
     });
 }
+
+#[test]
+fn a_websocket_runs_in_a_stream() {
+    run(|| async {
+        let gate = gateway().await;
+        let mut sender = plain(&gate).await;
+        let mut ask = request("CONNECT", "/ws");
+        ask.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        while !sender.is_extended_connect_protocol_enabled() {
+            // Said in the settings, which come with the first answer at the latest.
+            read(sender.send_request(request("GET", "/own"), true).unwrap().0.await.unwrap()).await;
+            sender = sender.ready().await.unwrap();
+        }
+        let (response, mut sending) = sender.send_request(ask, false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(!response.headers().contains_key("upgrade"));
+        let mut receiving = response.into_body();
+        let mut got = Vec::new();
+        let large = vec![b'x'; 200_000];
+        let expected = [b"hello-ws".as_slice(), &large].concat();
+        let mut rest = Bytes::from(large);
+        while got.len() < expected.len() {
+            if !rest.is_empty() {
+                sending.reserve_capacity(rest.len());
+                let room = poll_fn(|context| sending.poll_capacity(context)).await.unwrap().unwrap();
+                sending.send_data(rest.split_to(room.min(rest.len())), false).unwrap();
+                continue;
+            }
+            let piece = receiving.data().await.unwrap().unwrap();
+            receiving.flow_control().release_capacity(piece.len()).unwrap();
+            got.extend_from_slice(&piece);
+        }
+        assert!(got == expected);
+        sending.send_data(Bytes::new(), true).unwrap();
+        while let Some(piece) = receiving.data().await {
+            assert!(piece.unwrap().is_empty());
+        }
+        gate.service.outcome("tunnel Ok((200008, 200000))").await;
+    });
+}

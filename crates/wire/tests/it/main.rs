@@ -7,6 +7,7 @@ mod connections;
 mod framing;
 mod grpc;
 mod http2;
+mod http2_frames;
 mod listeners;
 mod refusals;
 mod support;

@@ -224,7 +224,7 @@ impl Build {
         let socket = listener::open(listen).unwrap();
         let address = match &socket {
             listener::Socket::Tcp(socket) => socket.local_addr().unwrap(),
-            listener::Socket::Unix(_) => "0.0.0.0:0".parse().unwrap(),
+            listener::Socket::Unix(_) | listener::Socket::Udp(_) => "0.0.0.0:0".parse().unwrap(),
         };
         let entrance = Entrance::new(3, listen, self.tls.as_ref());
         tokio::task::spawn_local(listener::accept(socket, entrance, service.clone(), worker.clone()));

@@ -10,7 +10,7 @@ pub const LISTENERS: &[Key] = &[
         "0.0.0.0:8000 reuseport backlog=16384, 0.0.0.0:8443 http2 ssl reuseport backlog=16384",
         "Where clients connect.",
     ),
-    accepted("stream_listen", List, "off", "Where stream clients connect."),
+    used("stream_listen", List, "off", "Where TCP, TLS (`ssl`) and UDP (`udp`) clients connect."),
     used(
         "admin_listen",
         List,

@@ -66,6 +66,7 @@ pub fn discover(settings: &Arc<Settings>, name: &str) -> Result<Entry, String> {
         make: Box::leak(Box::new(make)),
         metrics: None,
         endpoints: Vec::new,
+        streams: false,
         ready: true,
     })
 }

@@ -52,7 +52,10 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
                     request.log_fields.insert(key, value);
                     Ok(())
                 }
-                _ => Err(crate::moment::misplaced(moment.phase, "rewrite, access")),
+                _ => {
+                    moment.run.log_fields.0.borrow_mut().insert(key, value);
+                    Ok(())
+                }
             })
         })?,
     )

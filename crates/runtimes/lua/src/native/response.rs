@@ -1,11 +1,11 @@
 //! The response: before there is one, while its head passes, while its body passes.
 
 use mlua::{Lua, LuaString, Table, Value};
-use portcullis_plugin::{Answer, Headers, Source};
+use portcullis_plugin::{Answer, Body, Headers, Source};
 
 use super::{header_table, header_values, optional};
 use crate::json;
-use crate::moment::{Lent, Moment, misplaced, with};
+use crate::moment::{Lent, Moment, Phase, misplaced, with};
 
 pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     native.set("status", lua.create_function(|_, ()| with(|moment| Ok(status(&moment))))?)?;
@@ -175,12 +175,39 @@ fn add_headers(answer: &mut Answer, headers: Option<Table>) -> mlua::Result<()> 
 
 fn end_with(answer: Answer) -> mlua::Result<()> {
     with(|moment| {
+        if moment.phase == Phase::Response {
+            return replace(answer, moment);
+        }
         if moment.response.is_some() {
-            return Err(misplaced(moment.phase, "rewrite, access"));
+            return Err(misplaced(moment.phase, "rewrite, access, response"));
         }
         *moment.run.answer.borrow_mut() = Some(answer);
         Ok(())
     })
+}
+
+/// Puts an answer in the place of a response that was held back whole.
+fn replace(answer: Answer, moment: Moment<'_>) -> mlua::Result<()> {
+    let (Some(Lent::Mine(response)), Some((held, _))) = (moment.response, moment.chunk) else { return Ok(()) };
+    let json = "application/json; charset=utf-8".into();
+    let (content_type, bytes) = match answer.body {
+        Body::Bytes { content_type, bytes } => (content_type, bytes),
+        Body::Json(value) => (Some(json), value.to_string().into_bytes()),
+        Body::Negotiated(message) => (Some(json), serde_json::json!({ "message": message }).to_string().into_bytes()),
+        Body::Default | Body::Empty => (None, Vec::new()),
+    };
+    response.status = answer.status;
+    for name in ["Content-Type", "Content-Encoding"] {
+        response.headers.remove(name);
+    }
+    if let Some(content_type) = content_type {
+        response.headers.set("Content-Type", content_type.as_bytes());
+    }
+    for (name, value) in &answer.headers {
+        response.headers.set(name, value);
+    }
+    *held.borrow_mut() = bytes;
+    Ok(())
 }
 
 fn status(moment: &Moment<'_>) -> Option<u16> {

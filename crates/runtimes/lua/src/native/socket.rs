@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -234,12 +233,11 @@ async fn handshake(socket: Socket, name: String, verify: bool) -> Outcome {
     }
     let (configs, roots) = configs();
     let tls = configs.for_service(verify, None, if verify { roots } else { &[] }, None);
-    let stream: Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>>>> = Box::pin(async move {
+    let shaken = async move {
         let name = ServerName::try_from(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let stream = TlsConnector::from(tls.config.clone()).connect(name, connection.stream).await?;
-        Ok(Box::new(stream) as Box<dyn Stream>)
-    });
-    let stream = within(limit, stream).await?;
+        TlsConnector::from(tls.config.clone()).connect(name, connection.stream).await
+    };
+    let stream: Box<dyn Stream> = Box::new(within(limit, shaken).await?);
     *socket.0.connection.borrow_mut() = Some(Connection { stream, ahead: Vec::new(), reused: 0 });
     Ok(Given::Done)
 }

@@ -138,7 +138,7 @@ fn of_request(request: &Request, name: &str) -> Option<Vec<u8>> {
 fn of_client(request: &Request, name: &str) -> Option<Vec<u8>> {
     let client = &request.client;
     let address = |ip: Option<std::net::IpAddr>| ip.map_or_else(|| "unix:".to_owned(), |ip| ip.to_string());
-    Some(match name {
+    let text = match name {
         "scheme" => if client.https { "https" } else { "http" }.to_owned(),
         "forwarded_scheme" => if client.forwarded_https { "https" } else { "http" }.to_owned(),
         "https" => if client.https { "on" } else { "" }.to_owned(),
@@ -155,8 +155,8 @@ fn of_client(request: &Request, name: &str) -> Option<Vec<u8>> {
         "ssl_cipher" => client.peer.tls.as_ref()?.cipher.to_string(),
         "ssl_server_name" => client.peer.tls.as_ref()?.sni.as_deref()?.to_string(),
         _ => return None,
-    })
-    .map(String::into_bytes)
+    };
+    Some(text.into_bytes())
 }
 
 fn of_outcome(moment: &Moment<'_>, request: &Request, name: &str) -> Option<Vec<u8>> {
