@@ -165,6 +165,11 @@ impl Gateway {
         SocketAddr::from(([127, 0, 0, 1], self.build.ports[which]))
     }
 
+    /// The directory it runs in.
+    pub fn prefix(&self) -> &Path {
+        self.build.prefix()
+    }
+
     /// The proxy's plain listener.
     pub fn proxy(&self) -> SocketAddr {
         self.address(0)

@@ -29,6 +29,7 @@ mod rows;
 pub mod script;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timeline;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -44,6 +45,7 @@ pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
 pub use request::{Captures, Client, Context, CountsAsProxied, LateLogFields, Patience, Request, RequestId, Upstream, query_pairs};
 pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
+pub use timeline::{Instruments, Stage, Stretch, Timeline, Tracing};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -15,7 +15,7 @@ use portcullis_wire::Peer;
 use portcullis_wire::head::RequestHead;
 use portcullis_wire::headers::Headers;
 
-use crate::{Credential, Directory};
+use crate::{Credential, Directory, Timeline};
 
 /// 32 lower-case hex digits that name one request in headers, bodies and logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,6 +153,8 @@ pub struct Request {
     /// name, behind `replace:` only if there is one.
     pub log_fields: Record,
     pub context: Context,
+    /// When what happened, on nodes that trace.
+    pub timeline: Option<Box<Timeline>>,
     /// The snapshot the request runs on.
     pub directory: Rc<dyn Directory>,
 }

@@ -85,6 +85,7 @@ impl TestRequest {
             body: None,
             log_fields: Record::new(),
             context: Context::default(),
+            timeline: None,
             directory: Rc::new(People::default()),
         };
         Self { request }.header("Host", "gateway.test")

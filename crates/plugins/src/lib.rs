@@ -11,6 +11,7 @@
 //! - [`client`]: requests that plugins make of their own
 //! - [`deprecation`]: settings that are to go
 //! - [`header_name`], [`json_fields`]: what the transformers share
+//! - [`http_client`]: HTTP to the servers that logs and traces are sent to
 //! - [`log_fields`], [`severity`]: settings that log plugins share
 //! - [`lua_functions`]: the settings of pre-function and post-function
 //! - [`metric_fields`]: settings that plugins around figures share
@@ -33,6 +34,7 @@ mod calendar;
 mod client;
 mod deprecation;
 mod header_name;
+mod http_client;
 mod json_fields;
 mod log_fields;
 mod lua_functions;

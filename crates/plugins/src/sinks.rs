@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -124,7 +125,15 @@ pub struct Connection {
     /// How long it may be idle and still be used.
     pub keepalive: Duration,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    stream: Mutex<Option<(Box<dyn Stream>, Instant)>>,
+    stream: Mutex<Option<Kept>>,
+}
+
+/// A connection that may be used again.
+struct Kept {
+    stream: Box<dyn Stream>,
+    /// The same socket, to ask the kernel whether it is still open.
+    socket: std::net::TcpStream,
+    since: Instant,
 }
 
 impl Connection {
@@ -143,30 +152,32 @@ impl Connection {
     /// Sends bytes; on a kept connection that turns out to be dead, over a new one.
     pub async fn send(&self, bytes: &[u8]) -> Result<(), String> {
         let mut kept = self.stream.lock().await;
-        if let Some((mut stream, since)) = kept.take()
-            && since.elapsed() < self.keepalive
-            && is_alive(&mut stream)
-            && within(self.timeout, write(&mut stream, bytes)).await.is_ok()
+        if let Some(mut old) = kept.take()
+            && old.since.elapsed() < self.keepalive
+            && is_alive(&mut old)
+            && within(self.timeout, write(&mut old.stream, bytes)).await.is_ok()
         {
-            *kept = Some((stream, Instant::now()));
+            *kept = Some(Kept { since: Instant::now(), ..old });
             return Ok(());
         }
         let sent = async {
-            let mut stream = within(self.timeout, self.connect()).await?;
-            within(self.timeout, write(&mut stream, bytes)).await?;
-            Ok::<_, io::Error>(stream)
+            let mut fresh = within(self.timeout, self.connect()).await?;
+            within(self.timeout, write(&mut fresh.stream, bytes)).await?;
+            Ok::<_, io::Error>(fresh)
         };
-        let stream = sent.await.map_err(|error| format!("tcp {}:{}: {error}", self.host, self.port))?;
-        *kept = Some((stream, Instant::now()));
+        let fresh = sent.await.map_err(|error| format!("tcp {}:{}: {error}", self.host, self.port))?;
+        *kept = Some(Kept { since: Instant::now(), ..fresh });
         Ok(())
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    async fn connect(&self) -> io::Result<Kept> {
         let tcp = TcpStream::connect((&*self.host, self.port)).await?;
-        match &self.tls {
-            Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), tcp).await?)),
-            None => Ok(Box::new(tcp)),
-        }
+        let socket = tcp.as_fd().try_clone_to_owned()?.into();
+        let stream: Box<dyn Stream> = match &self.tls {
+            Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),
+            None => Box::new(tcp),
+        };
+        Ok(Kept { stream, socket, since: Instant::now() })
     }
 }
 
@@ -176,13 +187,14 @@ async fn write(stream: &mut Box<dyn Stream>, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Whether the server has not closed the connection. What it may have sent is read and thrown away.
-fn is_alive(stream: &mut Box<dyn Stream>) -> bool {
+fn is_alive(kept: &mut Kept) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     let mut bytes = [0; 256];
     for _ in 0..64 {
         let mut buffer = ReadBuf::new(&mut bytes);
-        match Pin::new(&mut **stream).poll_read(&mut context, &mut buffer) {
-            Poll::Pending => return true,
+        match Pin::new(&mut *kept.stream).poll_read(&mut context, &mut buffer) {
+            // The runtime may not have heard yet what the kernel knows.
+            Poll::Pending => return !matches!(kept.socket.peek(&mut [0]), Ok(0)),
             Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
             Poll::Ready(_) => return false,
         }

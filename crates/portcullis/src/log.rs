@@ -117,7 +117,8 @@ enum Target {
     File(PathBuf, File),
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file to append to, making its folder.
+pub fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }

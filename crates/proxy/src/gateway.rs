@@ -13,6 +13,7 @@ use portcullis_wire::headers::Name;
 use portcullis_wire::{Headers, Pools};
 use uuid::Uuid;
 
+use crate::access_log::{Format, Tap};
 use crate::dns::Dns;
 use crate::settings::ProxySettings;
 use crate::snapshot::Snapshot;
@@ -92,6 +93,7 @@ pub struct Worker {
     epoch: (Instant, u128),
     scratch: RefCell<Vec<Vec<u8>>>,
     spare_headers: RefCell<Vec<Headers>>,
+    pub(crate) access_log: Option<(Arc<Format>, Tap)>,
 }
 
 impl Worker {
@@ -111,7 +113,14 @@ impl Worker {
             epoch: (Instant::now(), wall),
             scratch: RefCell::default(),
             spare_headers: RefCell::default(),
+            access_log: None,
         }
+    }
+
+    /// Writes a line for every request.
+    pub fn with_access_log(mut self, log: Option<(Arc<Format>, Tap)>) -> Self {
+        self.access_log = log;
+        self
     }
 
     /// The newest snapshot. One atomic read unless it changed.

@@ -8,10 +8,12 @@
 //! - [`snapshot`]: the configuration compiled for serving, and the builder that makes it
 //! - [`plan`]: which plugin instances run, in which order
 //! - [`router`]: which route answers
+//! - [`access_log`]: a line for every request, on its way off the worker threads
 //! - [`balancer`], [`dns`]: which address is asked
 //! - [`vault`]: secrets that configuration refers to
 //! - [`settings`]: the part of the configuration file that matters here
 
+pub mod access_log;
 pub mod balancer;
 pub mod dns;
 pub mod gateway;

@@ -60,6 +60,8 @@ pub struct ProxySettings {
     pub error_default_type: Format,
     pub error_templates: ErrorTemplates,
     pub allow_debug_header: bool,
+    /// Requests note when what happened to them, for spans.
+    pub timeline: bool,
     /// Request bodies up to this size are read whole before the upstream is contacted (`client_body_buffer_size`, bytes).
     pub body_buffer_size: u64,
     /// 0 is unlimited.
@@ -86,6 +88,7 @@ impl Default for ProxySettings {
             error_default_type: Format::Plain,
             error_templates: ErrorTemplates::default(),
             allow_debug_header: false,
+            timeline: false,
             body_buffer_size: 8 * 1024,
             max_body_size: 0,
             max_buffered_response: 64 * 1024 * 1024,

@@ -12,6 +12,7 @@ mod grpc;
 mod ldap_auth;
 mod lifecycle;
 mod limits;
+mod logs;
 mod lua;
 mod oauth2;
 mod plugins_smoke;

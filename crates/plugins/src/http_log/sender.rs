@@ -7,22 +7,15 @@ use base64::Engine;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::Full;
 use portcullis_plugin::{Error, Result};
-use portcullis_wire::tls::UpstreamConfigs;
 use url::Url;
 
 use super::Config;
 use crate::arguments;
+use crate::http_client::{self, HttpClient};
 use crate::queue::Send;
 use crate::sinks::milliseconds;
-
-/// How much of an answer is read so that the connection can be used again, in bytes.
-const MOST_OF_AN_ANSWER: usize = 64 << 10;
 
 /// Where and how records are sent.
 pub struct Sender {
@@ -73,7 +66,7 @@ impl Sender {
     }
 
     pub fn into_send(self) -> Send<Box<[u8]>> {
-        let client = client(self.keepalive);
+        let client = http_client::new(None, self.keepalive);
         let sender = Arc::new(self);
         Box::new(move |batch| {
             let (client, sender) = (client.clone(), sender.clone());
@@ -91,11 +84,8 @@ impl Sender {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        let response = client.request(request).await.map_err(|error| format!("{}: {}", self.uri, with_causes(&error)))?;
-        let status = response.status();
-        // A longer answer costs the connection, not the record.
-        let _ = Limited::new(response.into_body(), MOST_OF_AN_ANSWER).collect().await;
-        if status.as_u16() < 300 { Ok(()) } else { Err(format!("{} answered {}", self.uri, status.as_u16())) }
+        let status = http_client::send(client, request).await?;
+        if status < 300 { Ok(()) } else { Err(format!("{} answered {status}", self.uri)) }
     }
 
     fn body(&self, batch: &[Box<[u8]>]) -> Bytes {
@@ -115,18 +105,6 @@ impl Sender {
     }
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-/// A client that, like Kong, does not check the server's certificate.
-fn client(keepalive: Duration) -> HttpClient {
-    let unverified = UpstreamConfigs::new().for_service(false, None, &[], None);
-    let mut tls = (*unverified.config).clone();
-    // The connector sets the protocols itself.
-    tls.alpn_protocols.clear();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(keepalive).build(connector)
-}
-
 /// The user and password of a URL as an `Authorization` value.
 fn basic(url: &Url) -> Result<HeaderValue> {
     // A plus is a plus here, unlike in a query.
@@ -138,15 +116,4 @@ fn basic(url: &Url) -> Result<HeaderValue> {
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
     Ok(HeaderValue::try_from(format!("Basic {encoded}"))?)
-}
-
-/// An error with what caused it: clients hide the interesting part.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        out = format!("{out}: {inner}");
-        cause = inner.source();
-    }
-    out
 }

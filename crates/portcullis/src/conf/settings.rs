@@ -1,12 +1,14 @@
 //! The settings the program runs on, typed and checked against each other.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_entities::routes::Flavor;
+use portcullis_plugin::Instruments;
+use portcullis_proxy::access_log::Format as LogFormat;
 use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
 use portcullis_proxy::settings::{ErrorTemplates, HeaderTokens, ProxySettings};
@@ -18,6 +20,7 @@ use uuid::Uuid;
 use super::check;
 use super::load::{Complaints, Loaded};
 use super::reader::Reader;
+use crate::access_log;
 
 /// Where configuration is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +40,22 @@ pub struct PemPair {
     pub key: String,
 }
 
+/// Who writes which access log; none where it is off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogs {
+    pub proxy: Option<access_log::Settings>,
+    pub admin: Option<access_log::Settings>,
+    pub status: Option<access_log::Settings>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub prefix: PathBuf,
     pub log_level: String,
     pub error_log: PathBuf,
+    pub access_logs: AccessLogs,
+    /// What makes spans, and the share of requests whose spans are sent.
+    pub tracing: (Instruments, f64),
     /// Stay in the foreground.
     pub foreground: bool,
     pub workers: usize,
@@ -115,6 +129,8 @@ impl Reader<'_> {
             }
         });
         Settings {
+            access_logs: self.access_logs(&prefix),
+            tracing: (instruments(loaded), loaded.number("tracing_sampling_rate").unwrap_or(0.01)),
             error_log,
             log_level: text("log_level").unwrap_or_else(|| "notice".to_owned()),
             foreground: !loaded.flag("nginx_main_daemon"),
@@ -151,6 +167,19 @@ impl Reader<'_> {
             prefix,
             loaded: Loaded::default(),
         }
+    }
+
+    fn access_logs(&mut self, prefix: &Path) -> AccessLogs {
+        let directive = self.loaded.directive("log_format").map(|(_, value)| value.to_owned());
+        let own: Vec<_> = directive.iter().filter_map(|value| LogFormat::directive(value)).collect();
+        let mut read = |key: &str| {
+            let value = self.loaded.text(key).unwrap_or("off");
+            access_log::Settings::read(prefix, value, &own).unwrap_or_else(|problem| {
+                self.complaints.push(format!("{key}: {problem}"));
+                None
+            })
+        };
+        AccessLogs { proxy: read("proxy_access_log"), admin: read("admin_access_log"), status: read("status_access_log") }
     }
 
     fn database(&mut self) -> Database {
@@ -237,6 +266,7 @@ impl Reader<'_> {
                 plain: self.template("error_template_plain"),
             },
             allow_debug_header: loaded.flag("allow_debug_header"),
+            timeline: instruments(loaded) != Instruments::NONE,
             body_buffer_size,
             stream_proxy_protocol: self.other("nginx_sproxy_proxy_protocol") == Some("on"),
             ..defaults
@@ -361,6 +391,12 @@ impl Reader<'_> {
         }
         file
     }
+}
+
+/// What makes spans.
+fn instruments(loaded: &Loaded) -> Instruments {
+    let words = loaded.list("tracing_instrumentations");
+    words.into_iter().filter_map(Instruments::named).fold(Instruments::NONE, Instruments::and)
 }
 
 /// Absolute, without a slash at the end.

@@ -30,7 +30,8 @@ use std::time::Duration;
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
 use portcullis_lua::Lua;
-use portcullis_plugin::{Entry, Env, Rows, State};
+use portcullis_plugin::{Entry, Env, Rows, State, Tracing};
+use portcullis_plugins::queue::Counts;
 use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
 use portcullis_proxy::gateway::Gateway;
@@ -48,12 +49,14 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::conf::settings::{Database, PemPair};
+use crate::access_log::{self, AccessLog};
+use crate::conf::settings::{AccessLogs, Database, PemPair};
 use crate::conf::{self, Complaints, Settings};
 use crate::log::{Log, NOTICE};
 use crate::{log, prefix};
 use node::Node;
 use publisher::Publisher;
+use servers::ApiLog;
 use stores::Stores;
 use workers::{Plan, Sockets, Workers};
 
@@ -61,7 +64,8 @@ use workers::{Plan, Sockets, Workers};
 ///
 /// Errors with one line when it cannot start.
 pub fn run(settings: Settings, ready: impl FnOnce()) -> Result<(), String> {
-    let file = (!settings.foreground).then_some(settings.error_log.as_path());
+    let named = settings.loaded.given.contains_key("proxy_error_log");
+    let file = (named || !settings.foreground).then_some(settings.error_log.as_path());
     let log = log::start(file, &settings.log_level).map_err(|error| format!("{}: {error}", settings.error_log.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -108,6 +112,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     lua.rows(env.rows.clone());
     node.expose(entries, env.clone());
 
+    env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
     let (gateway, builder, tls) = generation(&settings, entries, &env, workspace)?;
     let listens = all_listens(&settings);
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone(), node.clone()));
@@ -133,16 +138,17 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
         None => {}
     }
 
+    let mut logs = Logs::start(&settings.access_logs, &house.env)?;
     let mut sockets = Sockets::open(&listens, settings.workers)?;
     let mut tasks = JoinSet::new();
-    serve_apis(&mut tasks, &settings, &house)?;
+    serve_apis(&mut tasks, &settings, &house, &logs)?;
     tasks.spawn(house.node.clone().watch_store());
     tasks.spawn(house.publisher.clone().follow());
     if let Some(copies) = stores::copies(&settings) {
         tasks.spawn(copies.follow(house.store.clone(), house.catalog.clone(), house.publisher.published()));
     }
     tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
-    let plan = plan(&settings, gateway.clone(), tls);
+    let plan = plan(&settings, gateway.clone(), tls, logs.proxy.as_ref());
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
     prefix::write_pid(&settings.prefix)?;
@@ -153,18 +159,27 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let mut settings = settings;
     loop {
         match signals.next().await {
-            Told::Reload => match reload(&settings, &house, &sockets).await {
-                Ok(Renewed { settings: fresh, sockets: opened, workers: started }) => {
+            Told::Reload => match reload(&settings, &house, &sockets, &logs).await {
+                Ok(Renewed { settings: fresh, sockets: opened, workers: started, log: opened_log }) => {
                     let old = std::mem::replace(&mut workers, started);
                     // The old generation finishes what it has; nobody waits for it.
-                    tasks.spawn(old.drain());
+                    let log = opened_log.map(|fresh| logs.proxy.replace(fresh));
+                    tasks.spawn(async move {
+                        old.drain().await;
+                        // What the last of them wrote goes out first.
+                        drop(log);
+                    });
+                    logs.reopen();
                     sockets = opened;
                     settings = fresh;
                     info!(target: NOTICE, "reloaded");
                 }
                 Err(problem) => error!(problem, "not reloaded: the node serves on as before"),
             },
-            Told::Reopen => log.reopen(),
+            Told::Reopen => {
+                log.reopen();
+                logs.reopen();
+            }
             Told::Quit => {
                 // The last to hold the listening sockets are the workers, which close them: nobody may connect and wait in vain.
                 drop(sockets);
@@ -183,6 +198,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
         }
     }
     tasks.shutdown().await;
+    drop(logs);
     portcullis_plugins::queue::drain::drain(&house.env, QUEUES_PATIENCE).await;
     if let Some(embedded) = embedded {
         embedded.close().await;
@@ -228,9 +244,10 @@ struct BothTls {
     streams: ServerTls,
 }
 
-fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: BothTls) -> Plan {
+fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: BothTls, log: Option<&AccessLog>) -> Plan {
     let streams_from = settings.proxy_listens.len();
-    Plan { gateway, tls: tls.http, stream_tls: tls.streams, streams_from, wire: settings.wire.clone(), pools: settings.pools }
+    let access_log = settings.access_logs.proxy.as_ref().zip(log).map(|(settings, log)| (settings.format.clone(), log.lines.clone()));
+    Plan { gateway, tls: tls.http, stream_tls: tls.streams, streams_from, wire: settings.wire.clone(), pools: settings.pools, access_log }
 }
 
 /// The listeners of HTTP, then those of streams.
@@ -247,7 +264,35 @@ fn certificate(settings: &Settings, configured: Option<&PemPair>, stem: &str) ->
     .map_err(|error| error.to_string())
 }
 
-fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Result<(), String> {
+/// The access logs that are written.
+struct Logs {
+    proxy: Option<AccessLog>,
+    admin: Option<AccessLog>,
+    status: Option<AccessLog>,
+}
+
+impl Logs {
+    fn start(settings: &AccessLogs, env: &Env) -> Result<Self, String> {
+        Ok(Self {
+            proxy: start_log(settings.proxy.as_ref(), env)?,
+            admin: start_log(settings.admin.as_ref(), env)?,
+            status: start_log(settings.status.as_ref(), env)?,
+        })
+    }
+
+    fn reopen(&self) {
+        [&self.proxy, &self.admin, &self.status].into_iter().flatten().for_each(AccessLog::reopen);
+    }
+}
+
+fn start_log(settings: Option<&access_log::Settings>, env: &Env) -> Result<Option<AccessLog>, String> {
+    let count = env.state.get::<Counts>().of("access-log");
+    let log =
+        settings.map(|settings| AccessLog::start(&settings.path, count).map_err(|error| format!("{}: {error}", settings.path.display())));
+    log.transpose()
+}
+
+fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House, logs: &Logs) -> Result<(), String> {
     let mut added = extensions::of(house.entries, &house.env);
     added.extend(extensions::of_lua(&house.lua)?);
     let state = AdminState {
@@ -275,6 +320,11 @@ fn serve_apis(tasks: &mut JoinSet<()>, settings: &Settings, house: &House) -> Re
         own_tls(settings.status_certificate.as_ref(), "status-portcullis-default", settings.status_listens.iter().any(|l| l.ssl))?;
     let admin = portcullis_admin::admin(state.clone());
     let status = portcullis_admin::status(state);
+    let log = |settings: Option<&access_log::Settings>, log: Option<&AccessLog>| {
+        settings.zip(log).map(|(settings, log)| Arc::new(ApiLog::new(settings.format.clone(), log.lines.tap())))
+    };
+    let admin = servers::Api { router: admin, log: log(settings.access_logs.admin.as_ref(), logs.admin.as_ref()) };
+    let status = servers::Api { router: status, log: log(settings.access_logs.status.as_ref(), logs.status.as_ref()) };
     servers::serve(tasks, "admin_listen", &settings.admin_listens, admin_tls.as_ref(), &admin)?;
     servers::serve(tasks, "status_listen", &settings.status_listens, status_tls.as_ref(), &status)
 }
@@ -292,10 +342,12 @@ struct Renewed {
     settings: Settings,
     sockets: Sockets,
     workers: Workers,
+    /// The proxy's access log, when it goes to another file now.
+    log: Option<AccessLog>,
 }
 
 /// Reads the settings again and starts a generation that serves by them. On an error nothing has changed.
-async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<Renewed, String> {
+async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs) -> Result<Renewed, String> {
     let env_file = prefix::env_file(&before.prefix);
     let text = std::fs::read_to_string(&env_file).map_err(|error| format!("{}: {error}", env_file.display()))?;
     // What the environment said when the settings were written down stands in the file; it is not asked again.
@@ -306,6 +358,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<R
     if settings.admin_listens != before.admin_listens || settings.status_listens != before.status_listens {
         warn!("admin_listen and status_listen change with a restart only");
     }
+    house.env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
     let (gateway, builder, tls) = generation(&settings, house.entries, &house.env, house.workspace)?;
     let listens = all_listens(&settings);
     let sockets = if listens == sockets.listens && settings.workers == sockets.workers() {
@@ -317,10 +370,12 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets) -> Result<R
         declarative::load(&settings, &house.catalog, &house.publisher).await?;
     }
     house.publisher.renew(builder, gateway.clone()).await.map_err(|error| format!("loading the configuration: {error}"))?;
-    let plan = plan(&settings, gateway.clone(), tls);
+    let path = |settings: &Settings| settings.access_logs.proxy.as_ref().map(|log| log.path.clone());
+    let log = if path(&settings) == path(before) { None } else { start_log(settings.access_logs.proxy.as_ref(), &house.env)? };
+    let plan = plan(&settings, gateway.clone(), tls, log.as_ref().or(logs.proxy.as_ref()));
     let workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
-    Ok(Renewed { settings, sockets, workers })
+    Ok(Renewed { settings, sockets, workers, log })
 }
 
 /// What a signal asks for.

@@ -1,8 +1,14 @@
 //! The Admin and Status APIs on their listeners, served on the control runtime.
 
+mod api_log;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -14,13 +20,23 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use api_log::ApiCall;
+pub use api_log::ApiLog;
+
 /// Connections an API serves at once; others wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
+
+/// What an API answers with, and where it tells of it.
+#[derive(Clone)]
+pub struct Api {
+    pub router: Router,
+    pub log: Option<Arc<ApiLog>>,
+}
 
 /// Opens the listeners of an API and serves it until the set is dropped.
 ///
 /// Errors with one line naming the key when an address cannot be had.
-pub fn serve(tasks: &mut JoinSet<()>, key: &str, listens: &[Listen], tls: Option<&ServerTls>, api: &Router) -> Result<(), String> {
+pub fn serve(tasks: &mut JoinSet<()>, key: &str, listens: &[Listen], tls: Option<&ServerTls>, api: &Api) -> Result<(), String> {
     for listen in listens {
         let failed = |error: std::io::Error| format!("{key}: bind() to {:?} failed ({error})", listen.address);
         let tls = tls.filter(|_| listen.ssl).cloned();
@@ -39,7 +55,7 @@ pub fn serve(tasks: &mut JoinSet<()>, key: &str, listens: &[Listen], tls: Option
     Ok(())
 }
 
-async fn accept_tcp(listener: TcpListener, tls: Option<ServerTls>, api: Router) {
+async fn accept_tcp(listener: TcpListener, tls: Option<ServerTls>, api: Api) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut failures = 0;
@@ -47,18 +63,18 @@ async fn accept_tcp(listener: TcpListener, tls: Option<ServerTls>, api: Router) 
         let Ok(place) = room.clone().acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 failures = 0;
                 let _ = stream.set_nodelay(true);
                 let (tls, api) = (tls.clone(), api.clone());
                 connections.spawn(async move {
                     let _place = place;
                     match tls {
-                        None => speak(stream, api).await,
+                        None => speak(stream, api, Some(client)).await,
                         Some(tls) => {
                             // A failed handshake is the client's affair.
                             if let Ok(stream) = tls.acceptor().accept(stream).await {
-                                speak(stream, api).await;
+                                speak(stream, api, Some(client)).await;
                             }
                         }
                     }
@@ -75,7 +91,7 @@ async fn accept_tcp(listener: TcpListener, tls: Option<ServerTls>, api: Router) 
     }
 }
 
-async fn accept_unix(listener: UnixListener, api: Router) {
+async fn accept_unix(listener: UnixListener, api: Api) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -86,7 +102,7 @@ async fn accept_unix(listener: UnixListener, api: Router) {
                 let api = api.clone();
                 connections.spawn(async move {
                     let _place = place;
-                    speak(stream, api).await;
+                    speak(stream, api, None).await;
                 });
             }
             Err(error) => {
@@ -97,11 +113,24 @@ async fn accept_unix(listener: UnixListener, api: Router) {
     }
 }
 
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, api: Router) {
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, api: Api, client: Option<SocketAddr>) {
     // Header names keep their case: scripts that grep for `X-Kong-Admin-Latency` find it.
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().title_case_headers(true);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(api)).await {
+    let service = TowerToHyperService::new(api.router);
+    let logged = service_fn(move |request: Request<Incoming>| {
+        let (service, log) = (service.clone(), api.log.clone());
+        async move {
+            let Some(log) = log else { return service.call(request).await };
+            let call = ApiCall::of(&request, client);
+            let response = service.call(request).await;
+            if let Ok(response) = &response {
+                log.write(&call, response);
+            }
+            response
+        }
+    });
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), logged).await {
         tracing::debug!(%error, "API connection ended");
     }
 }

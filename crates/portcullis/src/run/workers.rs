@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use portcullis_plugin::script;
+use portcullis_proxy::access_log::{Format, Lines};
 use portcullis_proxy::gateway::{Gateway, Worker};
 use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
 use portcullis_wire::stream;
@@ -109,6 +110,8 @@ pub struct Plan {
     pub streams_from: usize,
     pub wire: WireSettings,
     pub pools: PoolSettings,
+    /// What an access log says, and its lines.
+    pub access_log: Option<(Arc<Format>, Arc<Lines>)>,
 }
 
 impl Workers {
@@ -174,8 +177,9 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
     runtime.block_on(async {
         let wire = portcullis_wire::Worker::new(plan.wire.clone());
         wire.start();
+        let log = plan.access_log.as_ref().map(|(format, lines)| (format.clone(), lines.tap()));
         let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed));
+        let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed).with_access_log(log));
         for (socket, entrance) in doors {
             let (service, wire) = (service.clone(), wire.clone());
             let streams = entrance.listener >= plan.streams_from;

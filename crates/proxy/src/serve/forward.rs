@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis_plugin::{Answer, Phases, Request, Response, ResponseHead, Source, Try, TryState};
+use portcullis_plugin::{Answer, Phases, Request, Response, ResponseHead, Source, Stage, Try, TryState};
 use portcullis_wire::headers::Known;
 use portcullis_wire::{BodyFilter, Downstream, Framing, Moments, RequestBody, Target, Timeouts, UpstreamError, UpstreamErrorKind};
 use smallvec::SmallVec;
@@ -54,7 +54,12 @@ impl Worker {
         resolved: &Resolved<'_>,
     ) -> Result<ResponseHead, End> {
         let body = self.take_small_body(request, down).await?;
-        let targets = self.targets(service, request, routed).await?;
+        let begun = super::begin(request);
+        let targets = self.targets(service, request, routed).await;
+        if matches!(targets, Ok(Targets::Name { .. }) | Err(_)) {
+            super::note(request, Stage::Dns, begun);
+        }
+        let targets = targets?;
         let balanced = Instant::now();
         trace.balanced = Some(balanced);
         let entity = &service.entity;

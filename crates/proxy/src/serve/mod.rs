@@ -26,12 +26,15 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Step, Try, Upstream};
+use portcullis_plugin::{
+    Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Stage, Step, Try, Upstream,
+};
 use portcullis_wire::headers::Known;
 use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
 use smallvec::SmallVec;
 use tracing::error;
 
+use crate::access_log::{Facts, write_refusal};
 use crate::gateway::{Current, Worker};
 use crate::plan::{Bound, Plan};
 use crate::router::{self, Captures, Match, Query, Route, path};
@@ -98,6 +101,21 @@ impl Service for Worker {
         if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
             self.log(&request, &response, source, &trace, down, &resolved);
         }
+        if let Some((format, tap)) = &self.access_log {
+            let now = Instant::now();
+            let facts = Facts {
+                request: &request,
+                response: &response,
+                source,
+                trace: &trace,
+                now,
+                now_ms: (self.wall_clock_ns(now) / 1_000_000) as u64,
+                request_bytes: down.bytes_received(),
+                response_bytes: down.bytes_sent(),
+                body_bytes: down.body_bytes_sent(),
+            };
+            facts.write(format, tap);
+        }
         *head = mem::take(&mut request.head);
         self.give_buffer(mem::take(&mut request.upstream.path));
         self.give_headers(mem::take(&mut request.response_headers));
@@ -105,9 +123,13 @@ impl Service for Worker {
     }
 
     fn refuse(&self, refusal: &Refusal, head: &RequestHead, peer: &Peer) -> (ResponseHead, Vec<u8>) {
-        let _ = peer;
         self.count_request();
-        self.refusal(refusal.status, &head.headers)
+        let (response, body) = self.refusal(refusal.status, &head.headers);
+        if let Some((format, tap)) = &self.access_log {
+            let now_ms = (self.wall_clock_ns(Instant::now()) / 1_000_000) as u64;
+            write_refusal((format, tap), now_ms, head, (&response, &body), peer);
+        }
+        (response, body)
     }
 }
 
@@ -137,6 +159,7 @@ impl Worker {
             body: None,
             log_fields: Default::default(),
             context: Context::default(),
+            timeline: self.gateway.settings.timeline.then(Box::default),
             directory: current.clone(),
         }
     }
@@ -163,7 +186,10 @@ impl Worker {
             return Err(end);
         }
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
-        let Some(matched) = find(snapshot, request, &path, query) else {
+        let begun = begin(request);
+        let matched = find(snapshot, request, &path, query);
+        note(request, Stage::Router, begun);
+        let Some(matched) = matched else {
             // No plan applies; global instances still see the answer.
             collect(global, request, 0, resolved);
             return Err(Answer::error(404, "no Route matched with those values").into());
@@ -210,7 +236,10 @@ impl Worker {
                     {
                         read_body(request, down, limit).await?;
                     }
-                    finish(handler.access(request)).await.map_err(|error| error.to_string())
+                    let begun = begin(request);
+                    let ended = finish(handler.access(request)).await.map_err(|error| error.to_string());
+                    note(request, Stage::Access(bound.entry.name), begun);
+                    ended
                 }
                 Err(cause) => Err(cause.clone()),
             };
@@ -279,6 +308,18 @@ impl Worker {
     }
 }
 
+/// The moment, where it is noted.
+pub(crate) fn begin(request: &Request) -> Option<Instant> {
+    request.timeline.as_ref().map(|_| Instant::now())
+}
+
+/// Notes a stage that ended now.
+pub(crate) fn note(request: &mut Request, stage: Stage, begun: Option<Instant>) {
+    if let (Some(timeline), Some(begun)) = (&mut request.timeline, begun) {
+        timeline.note(stage, begun);
+    }
+}
+
 /// What a request was routed by, and what that found out about its path.
 pub(crate) struct Routed<'a> {
     pub snapshot: &'a Snapshot,
@@ -334,7 +375,10 @@ fn adopt(request: &mut Request, route: &Route, service: Option<&ServiceRow>, rou
 async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
     for bound in plan.slots.iter().filter_map(|slot| slot.resolve(None)).filter(|bound| bound.phases.has(Phases::REWRITE)) {
         let Ok(handler) = &bound.handler else { continue };
-        match finish(handler.rewrite(request)).await {
+        let begun = begin(request);
+        let ended = finish(handler.rewrite(request)).await;
+        note(request, Stage::Rewrite(bound.entry.name), begun);
+        match ended {
             Ok(None) => {}
             Ok(Some(answer)) => return Err(End::Answer(answer)),
             Err(cause) => {

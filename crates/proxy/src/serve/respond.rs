@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source};
+use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source, Stage};
 use portcullis_wire::headers::{Known, Name};
 use portcullis_wire::{BodyError, Downstream, Headers};
 use smallvec::SmallVec;
@@ -306,7 +306,9 @@ impl Worker {
         let mut context = std::mem::take(&mut request.context);
         for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::HEADER_FILTER)) {
             let Ok(handler) = &bound.handler else { continue };
+            let begun = super::begin(request);
             let filtered = handler.header_filter(&mut Head { request, context: &mut context, response: head, source });
+            super::note(request, Stage::HeaderFilter(bound.entry.name), begun);
             if let Err(cause) = filtered {
                 error!(plugin = bound.entry.name, %cause, "header filter failed");
             }

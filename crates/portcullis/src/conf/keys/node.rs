@@ -11,15 +11,20 @@ pub const NODE: &[Key] = &[
         "notice",
         "Least severe level that goes to the error log.",
     ),
-    accepted("proxy_access_log", Text, "logs/access.log", "Access log of the proxy; `off` for none."),
+    used(
+        "proxy_access_log",
+        Text,
+        "logs/access.log",
+        "Access log of the proxy, perhaps with the name of a format (`kong_log_format`, `combined`, `json`); `off` for none.",
+    ),
     used("proxy_error_log", Text, "logs/error.log", "Error log of the proxy."),
     accepted("proxy_stream_access_log", Text, "logs/access.log basic", "Access log of stream proxying."),
     accepted("proxy_stream_error_log", Text, "logs/error.log", "Error log of stream proxying."),
-    accepted("admin_access_log", Text, "logs/admin_access.log", "Access log of the Admin API."),
+    used("admin_access_log", Text, "logs/admin_access.log", "Access log of the Admin API."),
     accepted("admin_error_log", Text, "logs/error.log", "Error log of the Admin API."),
     accepted("admin_gui_access_log", Text, "logs/admin_gui_access.log", "Access log of the manager."),
     accepted("admin_gui_error_log", Text, "logs/admin_gui_error.log", "Error log of the manager."),
-    accepted("status_access_log", Text, "off", "Access log of the Status API."),
+    used("status_access_log", Text, "off", "Access log of the Status API."),
     accepted("status_error_log", Text, "logs/status_error.log", "Error log of the Status API."),
     accepted("vaults", List, "bundled", "Vault strategies that may be used."),
     used("plugins", List, "bundled", "Plugins that may be used: `bundled`, names, or `off`."),
@@ -42,6 +47,6 @@ pub const NODE: &[Key] = &[
 ];
 
 pub const TRACING: &[Key] = &[
-    accepted("tracing_instrumentations", List, "off", "Parts of a request that make spans."),
-    accepted("tracing_sampling_rate", Number, "0.01", "Share of requests that are traced."),
+    used("tracing_instrumentations", List, "off", "Parts of a request that make spans."),
+    used("tracing_sampling_rate", Number, "0.01", "Share of requests that are traced."),
 ];
