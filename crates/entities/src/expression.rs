@@ -200,6 +200,70 @@ mod tests {
         }
     }
 
+    const PIECES: &[&str] = &[
+        "http.path",
+        "net.src.ip",
+        "net.dst.port",
+        "http.path.segments.0_1",
+        "tls.sni",
+        "x",
+        "not",
+        "in",
+        "notin",
+        "not in",
+        "contains",
+        "==",
+        "!=",
+        "~",
+        "^=",
+        "=^",
+        ">=",
+        "<",
+        "&&",
+        "||",
+        "!",
+        "(",
+        ")",
+        "any(",
+        "lower(",
+        "\"",
+        "\\",
+        "r#\"",
+        "\"#",
+        "\"/a\"",
+        "\"^(a|b)\"",
+        "10.0.0.0/8",
+        "10.0.0.0/33",
+        "::1",
+        "fe80::/10",
+        ":",
+        "1.2.3",
+        "0x1f",
+        "-",
+        "08",
+        "9223372036854775808",
+        " ",
+        "\n",
+        "\u{e9}",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_is_read_or_refused(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..24), spaced: bool) {
+            let text = pieces.join(if spaced { " " } else { "" });
+            for http in [true, false] {
+                if let Err(reason) = parse(&text, http) {
+                    assert!(!reason.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}") {
+            let _ = parse(&text, true);
+        }
+    }
+
     #[test]
     fn what_would_take_the_parser_down_is_refused_or_spelled_for_it() {
         parse("net.src.ip not   \n in 10.0.0.0/8", true).unwrap();

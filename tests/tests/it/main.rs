@@ -1,6 +1,8 @@
 //! Black-box suites: the real program, real sockets, nothing of its insides.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod acme;
+mod auth_together;
 mod bad_input;
 mod bodies;
 mod config_changes;
@@ -12,9 +14,11 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod lua;
+mod moving;
 mod oauth2;
 mod plugins_smoke;
 mod postgres_cluster;
+mod postgres_faults;
 mod postgres_start;
 mod proxying;
 mod session;

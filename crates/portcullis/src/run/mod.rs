@@ -164,8 +164,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                     let old = std::mem::replace(&mut workers, started);
                     // The old generation finishes what it has; nobody waits for it.
                     let log = opened_log.map(|fresh| logs.proxy.replace(fresh));
+                    let retiring = old.retire();
                     tasks.spawn(async move {
-                        old.drain().await;
+                        retiring.await;
                         // What the last of them wrote goes out first.
                         drop(log);
                     });
@@ -232,7 +233,7 @@ fn generation(
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
-    let certificates = Arc::new(Serving(gateway.clone()));
+    let certificates = Arc::new(Serving { gateway: gateway.clone(), own: env.state.get() });
     let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
     let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, BothTls { http, streams }))

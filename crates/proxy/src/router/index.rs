@@ -1,22 +1,26 @@
 //! Finds the entries that a request may match without looking at the others.
 //!
-//! Host first ([`super::Router`] keeps one [`PathTree`] for each host), then the path by a radix tree in which a regex stands
-//! under its literal prefix, then, among routes of one host and path, one header, the SNI or the method. What the way to an
+//! Host first ([`super::Router`] keeps one [`PathTable`] for each host), then the path by a table of prefixes in which a regex
+//! stands under its literal prefix, then, among routes of one host and path, one header, the SNI or the method. What the way to an
 //! entry does not prove is checked on the entry itself, and every list is sorted so that the first match ends the search.
 
 use std::sync::Arc;
 
 use portcullis_wire::Headers;
+use smallvec::SmallVec;
 
 use super::Route;
 use super::condition::{Asked, Notes};
 use super::order::Rank;
+use super::prefixes::Prefixes;
 use super::route::{NamePattern, PathOf, PathPattern, Span, fold_name, same_name};
 use super::shards::Shards;
-use super::tree::Tree;
 
 /// The entries of one host by path.
-pub(super) type PathTree = Tree<Leaf>;
+pub(super) type PathTable = Prefixes<Leaf>;
+
+/// Greatest rank first.
+type Entries = SmallVec<[Entry; 1]>;
 
 /// Name and value of a header as one key; longer ones are not indexed (no route has a header value of this size in practice).
 const LONGEST_HEADER: usize = 512;
@@ -29,11 +33,47 @@ pub(super) struct Entry {
     pub(super) check_host: bool,
     /// The port that the host must have beside: the way here was a host with a port, of the `traditional` flavour.
     pub(super) host_port: Option<u16>,
+    shortcut: Shortcut,
+}
+
+/// What a route without any condition left to check takes. Most routes are so, and then the match reads nothing but its entry:
+/// among 100,000 routes every further record is a cache miss.
+#[derive(Clone, Copy, Debug)]
+enum Shortcut {
+    None,
+    AnyPath,
+    /// So many bytes of the path.
+    Prefix(u32),
 }
 
 impl Entry {
+    pub(super) fn new(rank: Rank, path: PathOf, check_host: bool) -> Self {
+        let mut entry = Self { rank, path, check_host, host_port: None, shortcut: Shortcut::None };
+        if !check_host && entry.path.route.is_unconditional() {
+            entry.shortcut = match entry.path.pattern() {
+                None => Shortcut::AnyPath,
+                Some(PathPattern::Prefix(prefix)) => Shortcut::Prefix(prefix.len() as u32),
+                Some(PathPattern::Regex(_)) => Shortcut::None,
+            };
+        }
+        entry
+    }
+
+    /// Whether the match can have caught anything.
+    pub(super) fn may_capture(&self) -> bool {
+        matches!(self.shortcut, Shortcut::None)
+    }
+
     /// What part of the path the entry matched, if it takes the request; none within for a route without paths.
     fn takes(&self, asked: Asked<'_>) -> Option<Option<Span>> {
+        if self.host_port.is_none() {
+            match self.shortcut {
+                Shortcut::None => {}
+                Shortcut::AnyPath => return Some(None),
+                // The way here has proved it.
+                Shortcut::Prefix(length) => return Some(Some(Span::front(length as usize))),
+            }
+        }
         let route = &self.path.route;
         let Asked { query, path, host, protocol, without_snis } = asked;
         if !route.takes_protocol(protocol) || (without_snis && !route.snis.is_empty()) {
@@ -55,7 +95,7 @@ impl Entry {
         }
         match self.path.pattern() {
             None => Some(None),
-            // The tree has proved it.
+            // The way here has proved it.
             Some(PathPattern::Prefix(prefix)) => Some(Some(Span::front(prefix.len()))),
             Some(regex) => regex.matched(path).map(Some),
         }
@@ -81,22 +121,28 @@ impl<'a> Search<'a, '_> {
         }
     }
 
-    pub(super) fn try_tree(&mut self, tree: &'a PathTree) {
-        tree.walk(self.asked.path.as_bytes(), |leaf| leaf.search(self));
+    pub(super) fn try_table(&mut self, table: &'a PathTable) {
+        table.walk(self.asked.path.as_bytes(), |leaf| leaf.search(self));
     }
 }
 
 /// Entries of one host and one path prefix, greatest rank first in every list.
 #[derive(Clone, Default)]
 pub(super) struct Leaf {
-    /// Entries that no table below can tell apart.
-    plain: Vec<Entry>,
-    by_header: Shards<Arc<Vec<Entry>>>,
+    /// Entries that no table can tell apart.
+    plain: Entries,
+    tables: Option<Box<Tables>>,
+}
+
+/// Entries of one host and path by what else they ask for.
+#[derive(Clone, Default)]
+struct Tables {
+    by_header: Shards<Arc<Entries>>,
     header_names: HeaderNames,
-    by_sni: Shards<Arc<Vec<Entry>>>,
+    by_sni: Shards<Arc<Entries>>,
     /// The entries of `by_sni`: a plain-text request may match any of them.
-    any_sni: Arc<Vec<Entry>>,
-    by_method: Shards<Arc<Vec<Entry>>>,
+    any_sni: Arc<Entries>,
+    by_method: Shards<Arc<Entries>>,
 }
 
 /// The header names in use in a leaf, as long as there are few: a request's other headers need not be looked up then.
@@ -144,9 +190,8 @@ enum Table<'r> {
     Method,
 }
 
-impl Leaf {
+impl Tables {
     fn search<'a>(&'a self, search: &mut Search<'a, '_>) {
-        search.try_all(&self.plain);
         if !self.by_method.is_empty()
             && let Some(entries) = self.by_method.get(search.asked.query.method)
         {
@@ -181,6 +226,19 @@ impl Leaf {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.by_header.is_empty() && self.by_sni.is_empty() && self.by_method.is_empty()
+    }
+}
+
+impl Leaf {
+    fn search<'a>(&'a self, search: &mut Search<'a, '_>) {
+        search.try_all(&self.plain);
+        if let Some(tables) = &self.tables {
+            tables.search(search);
+        }
+    }
+
     /// The table in which the route is best told from its neighbours.
     fn table<'r>(&self, route: &'r Route) -> Table<'r> {
         if route.expression.is_some() {
@@ -192,7 +250,8 @@ impl Leaf {
             let mut crowd = 0;
             let indexable = header.values.iter().all(|value| match header_key(&mut buffer, &header.name, value) {
                 Some(key) => {
-                    crowd += self.by_header.get(key).map_or(0, |entries| entries.len());
+                    let known = self.tables.as_ref().and_then(|tables| tables.by_header.get(key));
+                    crowd += known.map_or(0, |entries| entries.len());
                     true
                 }
                 None => false,
@@ -215,27 +274,32 @@ impl Leaf {
 
     pub(super) fn insert(&mut self, entry: Entry) {
         let route = entry.path.route.clone();
-        match self.table(&route) {
-            Table::Plain => place(&mut self.plain, entry),
+        let table = self.table(&route);
+        if matches!(table, Table::Plain) {
+            return place(&mut self.plain, entry);
+        }
+        let tables = self.tables.get_or_insert_default();
+        match table {
+            Table::Plain => {}
             Table::Header { name, values } => {
                 for value in values {
                     let mut buffer = [0; LONGEST_HEADER];
                     let Some(key) = header_key(&mut buffer, name, value) else { continue };
-                    place_in(&mut self.by_header, key, entry.clone());
+                    place_in(&mut tables.by_header, key, entry.clone());
                 }
-                self.header_names.add(name);
+                tables.header_names.add(name);
             }
             Table::Sni => {
-                place(Arc::make_mut(&mut self.any_sni), entry.clone());
+                place(Arc::make_mut(&mut tables.any_sni), entry.clone());
                 for sni in &route.snis {
                     if let NamePattern::Exact(name) = sni {
-                        place_in(&mut self.by_sni, name, entry.clone());
+                        place_in(&mut tables.by_sni, name, entry.clone());
                     }
                 }
             }
             Table::Method => {
                 for method in route.methods() {
-                    place_in(&mut self.by_method, method, entry.clone());
+                    place_in(&mut tables.by_method, method, entry.clone());
                 }
             }
         }
@@ -244,30 +308,34 @@ impl Leaf {
     /// Takes out the entry of this rank, wherever it was put.
     pub(super) fn remove(&mut self, route: &Route, rank: Rank) {
         take(&mut self.plain, rank);
+        let Some(tables) = &mut self.tables else { return };
         for header in route.headers.iter().filter(|header| header.is_exact()) {
             for value in &header.values {
                 let mut buffer = [0; LONGEST_HEADER];
                 let Some(key) = header_key(&mut buffer, &header.name, value) else { continue };
-                take_from(&mut self.by_header, key, rank);
+                take_from(&mut tables.by_header, key, rank);
             }
         }
-        if !self.any_sni.is_empty() && !route.snis.is_empty() {
-            take(Arc::make_mut(&mut self.any_sni), rank);
+        if !tables.any_sni.is_empty() && !route.snis.is_empty() {
+            take(Arc::make_mut(&mut tables.any_sni), rank);
             for sni in &route.snis {
                 if let NamePattern::Exact(name) = sni {
-                    take_from(&mut self.by_sni, name, rank);
+                    take_from(&mut tables.by_sni, name, rank);
                 }
             }
         }
-        if !self.by_method.is_empty() {
+        if !tables.by_method.is_empty() {
             for method in route.methods() {
-                take_from(&mut self.by_method, method, rank);
+                take_from(&mut tables.by_method, method, rank);
             }
+        }
+        if tables.is_empty() {
+            self.tables = None;
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.by_header.is_empty() && self.by_sni.is_empty() && self.by_method.is_empty()
+        self.plain.is_empty() && self.tables.is_none()
     }
 }
 
@@ -283,27 +351,27 @@ fn header_key<'b>(buffer: &'b mut [u8; LONGEST_HEADER], name: &[u8], value: &[u8
     Some(key)
 }
 
-fn place(entries: &mut Vec<Entry>, entry: Entry) {
+fn place(entries: &mut Entries, entry: Entry) {
     // A name given twice leads to the same list twice.
     if let Err(at) = entries.binary_search_by(|other| entry.rank.cmp(&other.rank)) {
         entries.insert(at, entry);
     }
 }
 
-fn place_in(table: &mut Shards<Arc<Vec<Entry>>>, key: &[u8], entry: Entry) {
+fn place_in(table: &mut Shards<Arc<Entries>>, key: &[u8], entry: Entry) {
     table.edit(key, |entries| {
         place(Arc::make_mut(entries), entry);
         true
     });
 }
 
-fn take(entries: &mut Vec<Entry>, rank: Rank) {
+fn take(entries: &mut Entries, rank: Rank) {
     if let Ok(at) = entries.binary_search_by(|other| rank.cmp(&other.rank)) {
         entries.remove(at);
     }
 }
 
-fn take_from(table: &mut Shards<Arc<Vec<Entry>>>, key: &[u8], rank: Rank) {
+fn take_from(table: &mut Shards<Arc<Entries>>, key: &[u8], rank: Rank) {
     if table.get(key).is_some() {
         table.edit(key, |entries| {
             take(Arc::make_mut(entries), rank);

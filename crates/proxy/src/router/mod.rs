@@ -6,7 +6,7 @@
 //!
 //! - `route.rs`: what a route asks for, compiled, and the check of one route against one request
 //! - `order.rs`: Kong's precedence
-//! - `index.rs`: host, then path, then header, SNI or method; `tree.rs` and `shards.rs` carry it
+//! - `index.rs`: host, then path, then header, SNI or method; `prefixes.rs` and `shards.rs` carry it
 //! - `condition.rs`: routes of the `expressions` flavour; `pattern.rs`: the regexes of the others
 //! - `stream.rs`: routes of TCP and UDP connections
 //! - `path.rs`: normalising a request's path before, joining it with the service's path after
@@ -17,6 +17,7 @@ mod index;
 mod order;
 pub mod path;
 mod pattern;
+mod prefixes;
 #[cfg(test)]
 mod reference;
 mod route;
@@ -24,7 +25,6 @@ mod shards;
 pub mod stream;
 #[cfg(test)]
 mod tests;
-mod tree;
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ use portcullis_wire::Headers;
 use uuid::Uuid;
 
 use condition::Asked;
-use index::{Entry, PathTree, Search};
+use index::{Entry, PathTable, Search};
 use order::{HostClass, Rank};
 use route::{Expressed, HostPattern, NamePattern, PathOf, Span, split_host};
 pub use route::{InvalidRoute, Protocols, Route};
@@ -113,12 +113,12 @@ impl Captures {
 #[derive(Clone, Default)]
 pub struct Router {
     routes: Shards<Arc<Route>>,
-    by_host: Shards<PathTree>,
+    by_host: Shards<PathTable>,
     /// `*.b` under `.b`.
-    by_host_suffix: Shards<PathTree>,
+    by_host_suffix: Shards<PathTable>,
     /// `a.*` under `a.`.
-    by_host_prefix: Shards<PathTree>,
-    any_host: PathTree,
+    by_host_prefix: Shards<PathTable>,
+    any_host: PathTable,
     /// The longest key there ever was in `by_host_suffix` and `by_host_prefix`: longer parts of a host need no look-up.
     longest_wildcard: usize,
     streams: StreamTable,
@@ -190,6 +190,7 @@ impl Router {
         let (entry, span) = found?;
         let route = &entry.path.route;
         let captures = match &route.expression {
+            _ if !entry.may_capture() => None,
             Some(expressed) => expressed.condition.captures(asked),
             None => entry.path.pattern().and_then(|pattern| pattern.captures(path)),
         };
@@ -201,13 +202,13 @@ impl Router {
     fn best<'a>(&'a self, asked: Asked<'_>) -> Option<(&'a Entry, Option<Span>)> {
         let mut search = Search { asked, best: None };
         self.search_hosts(asked.host.host, &mut search);
-        search.try_tree(&self.any_host);
+        search.try_table(&self.any_host);
         search.best
     }
 
     fn search_hosts<'a>(&'a self, host: &[u8], search: &mut Search<'a, '_>) {
         if let Some(tree) = self.by_host.get(host) {
-            search.try_tree(tree);
+            search.try_table(tree);
         }
         if self.by_host_suffix.is_empty() && self.by_host_prefix.is_empty() {
             return;
@@ -216,18 +217,18 @@ impl Router {
             if host.len() - dot <= self.longest_wildcard
                 && let Some(tree) = self.by_host_suffix.get(&host[dot..])
             {
-                search.try_tree(tree);
+                search.try_table(tree);
             }
             if dot < self.longest_wildcard
                 && let Some(tree) = self.by_host_prefix.get(&host[..=dot])
             {
-                search.try_tree(tree);
+                search.try_table(tree);
             }
         }
     }
 
     /// Calls `edit` with every tree and path under which the route is to be found, and the entry to be found there.
-    fn for_each_place(&mut self, route: &Arc<Route>, mut edit: impl FnMut(&mut PathTree, &[u8], Entry)) {
+    fn for_each_place(&mut self, route: &Arc<Route>, mut edit: impl FnMut(&mut PathTable, &[u8], Entry)) {
         if !route.protocols.any_http() {
             return;
         }
@@ -238,12 +239,9 @@ impl Router {
         let by_host = !route.hosts().is_empty() && paths * route.hosts().len() <= MOST_PLACES;
         for (rule_at, rule) in route.rules.iter().enumerate() {
             for path_at in 0..rule.paths.len().max(1) {
-                let mut entry = Entry {
-                    rank: Rank { priority: rule.priority, id: rule.id, path: Reverse(path_at as u32) },
-                    path: PathOf { route: route.clone(), rule: rule_at as u32, path: path_at as u32 },
-                    check_host: route.host_ports || (!by_host && !route.hosts().is_empty()),
-                    host_port: None,
-                };
+                let rank = Rank { priority: rule.priority, id: rule.id, path: Reverse(path_at as u32) };
+                let path = PathOf { route: route.clone(), rule: rule_at as u32, path: path_at as u32 };
+                let mut entry = Entry::new(rank, path, route.host_ports || (!by_host && !route.hosts().is_empty()));
                 let literal = rule.paths.get(path_at).map_or(&b""[..], |path| path.literal());
                 if !by_host {
                     edit(&mut self.any_host, literal, entry);
@@ -252,8 +250,9 @@ impl Router {
                 for host in route.hosts() {
                     if route.traditional {
                         entry.rank.priority = rule.priority | class_of(host).added();
-                        // Of two hosts of one name, one with a port, each is an entry of its own.
+                        // Of two hosts of one name with different ports each is an entry of its own.
                         entry.host_port = host.port;
+                        entry.rank.path = Reverse(path_at as u32 | u32::from(host.port.unwrap_or(0)) << 16);
                     }
                     self.at_host(&host.name, |tree| edit(tree, literal, entry.clone()));
                 }
@@ -262,16 +261,12 @@ impl Router {
     }
 
     /// The places of a route with an expression: under each of the hosts and beginnings of paths it cannot do without.
-    fn for_each_place_of(&mut self, route: &Arc<Route>, expressed: &Expressed, mut edit: impl FnMut(&mut PathTree, &[u8], Entry)) {
+    fn for_each_place_of(&mut self, route: &Arc<Route>, expressed: &Expressed, mut edit: impl FnMut(&mut PathTable, &[u8], Entry)) {
         let Some(rule) = route.rules.first() else { return };
         let by_host = !expressed.hosts.is_empty() && expressed.hosts.len() * expressed.literals.len() <= MOST_PLACES;
         for literal in &expressed.literals {
-            let entry = Entry {
-                rank: Rank { priority: rule.priority, id: rule.id, path: Reverse(0) },
-                path: PathOf { route: route.clone(), rule: 0, path: 0 },
-                check_host: false,
-                host_port: None,
-            };
+            let rank = Rank { priority: rule.priority, id: rule.id, path: Reverse(0) };
+            let entry = Entry::new(rank, PathOf { route: route.clone(), rule: 0, path: 0 }, false);
             if !by_host {
                 edit(&mut self.any_host, literal, entry);
                 continue;
@@ -282,7 +277,7 @@ impl Router {
         }
     }
 
-    fn at_host(&mut self, name: &NamePattern, edit: impl FnOnce(&mut PathTree)) {
+    fn at_host(&mut self, name: &NamePattern, edit: impl FnOnce(&mut PathTable)) {
         let (trees, key) = match name {
             NamePattern::Exact(name) => (&mut self.by_host, name),
             NamePattern::Suffix(name) => (&mut self.by_host_suffix, name),

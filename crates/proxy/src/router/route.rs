@@ -291,6 +291,11 @@ impl Route {
         self.spoken.as_ref().is_none_or(|spoken| spoken.contains(&protocol))
     }
 
+    /// Whether every request of the right host and path is taken.
+    pub(super) fn is_unconditional(&self) -> bool {
+        self.methods.is_empty() && self.headers.is_empty() && self.snis.is_empty() && self.spoken.is_none() && self.expression.is_none()
+    }
+
     pub(super) fn takes_method(&self, method: &[u8]) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|own| **own == *method)
     }

@@ -403,7 +403,7 @@ fn some_of(choices: &'static [&'static str], most: usize) -> impl Strategy<Value
     })
 }
 
-const HOSTS: &[&str] = &["a.test", "b.a.test", "*.a.test", "*.test", "a.*", "b.a.*", "a.test:81", "*.test:81"];
+const HOSTS: &[&str] = &["a.test", "b.a.test", "*.a.test", "*.test", "a.*", "b.a.*", "a.test:81", "*.test:81", "a.test:82", "*.test:82"];
 const PATHS: &[&str] = &["/", "/a", "/a/b", "/ab", "/a/bc", "~/a", "~/a/[a-z]+", "~/[ab]/b$", "~/x|/b", "~/(a|b)/", "~/a/b/(?<n>.*)"];
 const VALUES: &[&str] = &["1", "2", "One", "~*^o"];
 
@@ -472,7 +472,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     (
         choice(&["GET", "POST", "PUT"]),
         choice(&["/", "/a", "/a/", "/a/b", "/a/bcd", "/ab", "/b/b", "/x", "/a/b/c", "/c/b"]),
-        choice(&["a.test", "b.a.test", "c.test", "a.test:81", "c.b.a.test:81", "a.x", "", "b.a.x:9"]),
+        choice(&["a.test", "b.a.test", "c.test", "a.test:81", "c.b.a.test:81", "x.test:82", "a.test:82", "a.x", "", "b.a.x:9"]),
         prop::option::of(choice(&["s.test", "u.test", "other"])),
         any::<bool>(),
         prop::collection::vec((choice(&["X-A", "x_a", "X-B", "Accept"]), choice(&["1", "2", "one", "oh", "x"])), 0..4),
