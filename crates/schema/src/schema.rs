@@ -60,6 +60,9 @@ impl Shorthand {
     }
 }
 
+/// A check of a whole record that comes before all others.
+pub type Gate = fn(&Record) -> Result<(), Violations>;
+
 /// One entity: a URL, a table and a declarative key in one.
 #[derive(Clone, Debug)]
 pub struct Schema {
@@ -77,7 +80,7 @@ pub struct Schema {
     pub shorthands: Vec<Shorthand>,
     pub checks: Vec<Check>,
     /// What has to be right before anything else is looked at: Kong picks further rules by it, and stops without them.
-    pub gate: Option<fn(&Record) -> Result<(), Violations>>,
+    pub gate: Option<Gate>,
     /// Brings what is given in line with itself, before it is merged into what is there.
     pub shape: Option<fn(&mut Record)>,
     /// Brings fields in line with each other before defaults are filled in and checks run.
