@@ -110,6 +110,8 @@ pub struct Worker {
     fine_until: Cell<u64>,
     fine: Notify,
     draining: Cell<bool>,
+    /// Idle connections are not waited for any more.
+    closing_idle: Cell<bool>,
     connections: Cell<usize>,
     /// Listening sockets that may still bring connections.
     listening: Cell<usize>,
@@ -139,6 +141,7 @@ impl Worker {
             fine_until: Cell::new(0),
             fine: Notify::new(),
             draining: Cell::new(false),
+            closing_idle: Cell::new(false),
             connections: Cell::new(0),
             listening: Cell::new(0),
             drained: Notify::new(),
@@ -193,6 +196,13 @@ impl Worker {
 
     /// Stops keep-alive: idle connections close now, running exchanges end with `Connection: close`.
     pub fn drain(&self) {
+        self.closing_idle.set(true);
+        self.retire();
+    }
+
+    /// As [`Worker::drain`], but an idle connection stays until its client has been told to go, with its next answer: what the
+    /// client may just be sending is not lost. [`Worker::drain`] ends the wait.
+    pub fn retire(&self) {
         self.draining.set(true);
         for timer in self.timers.borrow().iter() {
             if let Some(waker) = &*timer.waker.borrow() {
@@ -204,6 +214,10 @@ impl Worker {
 
     pub fn draining(&self) -> bool {
         self.draining.get()
+    }
+
+    pub(crate) fn closing_idle(&self) -> bool {
+        self.closing_idle.get()
     }
 
     /// Client connections open on this worker.

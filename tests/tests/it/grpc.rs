@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A server on a thread of its own that sends back what it gets, with the path, the authority and `x-` headers in headers.
 fn start_server(tls: Option<rustls::ServerConfig>) -> SocketAddr {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -148,3 +148,26 @@ fn a_pid_file_of_a_process_that_is_gone_is_no_hindrance() {
     gateway.start_again();
     assert_eq!(gateway.run(&["health"]).code, Some(0));
 }
+
+#[test]
+fn an_idle_client_has_one_more_request_after_a_reload() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::before(&upstream);
+    let mut clients: Vec<_> = (0..6).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/bytes/1").status, 200);
+    }
+    gateway.signal("HUP");
+    eventually("the reload is done", || gateway.output().contains("reloaded"));
+    for mut client in clients {
+        // None is closed on before it has been told to go, with an answer.
+        loop {
+            let answer = client.get("/bytes/1");
+            assert_eq!(answer.status, 200, "{}", answer.head);
+            if answer.header("connection") == Some("close") {
+                break;
+            }
+        }
+        assert!(client.is_closed());
+    }
+}

@@ -50,7 +50,7 @@ fn start_server(certificate: CertificateDer<'static>, key: &KeyPair, clients: Op
     };
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -76,7 +76,7 @@ impl Copies {
     /// Makes a copy of what the store holds now, unless the newest says the same. Errors with one line.
     pub async fn keep(&self, store: &dyn Store, catalog: &Catalog) -> Result<(), String> {
         let Some(workspace) = store.workspace().filter(|_| self.keep > 0) else { return Ok(()) };
-        let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported && schema.field("id").is_some()).cloned().collect();
+        let entities: Vec<_> = catalog.entities.iter().filter(|schema| is_kept(schema)).cloned().collect();
         let failed = |error: std::io::Error| format!("{}: {error}", self.directory.display());
         fs::create_dir_all(&self.directory).map_err(failed)?;
         let path = self.directory.join("next.tmp");
@@ -127,7 +127,9 @@ impl Copies {
                 continue;
             }
             let begun = Instant::now();
-            match self.keep(&*store, &catalog).await {
+            let kept = self.keep(&*store, &catalog).await;
+            let took = begun.elapsed();
+            match kept {
                 Ok(()) => said.clear(),
                 Err(problem) => {
                     changed.notify_one();
@@ -138,9 +140,14 @@ impl Copies {
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
             }
-            tokio::time::sleep(begun.elapsed() * PAUSE).await;
+            tokio::time::sleep(took * PAUSE).await;
         }
     }
+}
+
+/// Whether rows of an entity belong into copies and exports. The workspace is the database's own.
+pub fn is_kept(schema: &Schema) -> bool {
+    schema.exported && schema.name != "workspaces" && schema.field("id").is_some()
 }
 
 /// A copy on its way to the disk.

@@ -164,8 +164,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                     let old = std::mem::replace(&mut workers, started);
                     // The old generation finishes what it has; nobody waits for it.
                     let log = opened_log.map(|fresh| logs.proxy.replace(fresh));
+                    let retiring = old.retire();
                     tasks.spawn(async move {
-                        old.drain().await;
+                        retiring.await;
                         // What the last of them wrote goes out first.
                         drop(log);
                     });

@@ -21,10 +21,15 @@ use tracing::error;
 /// How often a worker looks after itself: lets go of old snapshots, tells its connection count.
 const TICK: Duration = Duration::from_millis(200);
 
+/// How long idle clients of a retired generation have for one more request.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
+
 /// What workers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Serve,
+    /// Others serve the listeners from now on: finish what runs, and let idle clients go with their next answer.
+    Retire,
     /// Finish what runs, take nothing new.
     Drain,
     Stop,
@@ -145,6 +150,12 @@ impl Workers {
         self.join().await;
     }
 
+    /// As [`Workers::drain`], for a generation that another one has taken over from.
+    pub fn retire(self) -> impl Future<Output = ()> + Send {
+        self.order.send_replace(Order::Retire);
+        self.join()
+    }
+
     /// Ends now, whatever runs.
     pub async fn stop(self) {
         self.order.send_replace(Order::Stop);
@@ -211,7 +222,15 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
                 }
             }
         }
-        if *orders.borrow() == Order::Drain {
+        if *orders.borrow() == Order::Retire {
+            wire.retire();
+            tokio::select! {
+                () = wire.drained() => {}
+                () = tokio::time::sleep(IDLE_GRACE) => {}
+                _ = orders.wait_for(|order| *order == Order::Stop) => {}
+            }
+        }
+        if *orders.borrow() != Order::Stop {
             wire.drain();
             tokio::select! {
                 () = wire.drained() => {}

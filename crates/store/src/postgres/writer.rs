@@ -133,7 +133,9 @@ impl Writer {
         };
         let event = Event::of(shared, &changes, reload);
         // Before the commit: its notification may be here sooner than the answer to it.
-        shared.mine.insert(event.id);
+        if !event.is_empty() {
+            shared.mine.insert(event.id);
+        }
         let _telling = self.runtime.block_on(shared.telling.lock());
         let finished = self.runtime.block_on(async {
             tokio::time::timeout(timeout, async {

@@ -305,7 +305,7 @@ async fn next_request(down: &mut Downstream) -> Next {
         let read = poll_fn(|context| {
             let read = h1.buffer.poll_fill(&mut h1.socket, worker, timer, timeout, context);
             // Nothing is under way on a drained connection: it may close. One that never asked yet is waited for.
-            if read.is_pending() && worker.draining() && !first && h1.buffer.is_empty() { Poll::Ready(Ok(0)) } else { read }
+            if read.is_pending() && worker.closing_idle() && !first && h1.buffer.is_empty() { Poll::Ready(Ok(0)) } else { read }
         })
         .await;
         match read {

@@ -13,7 +13,7 @@ use super::super::terminal::Terminal;
 use super::super::{Done, Failure};
 use crate::conf::Settings;
 use crate::run::stores::Stores;
-use crate::run::{catalog, lua};
+use crate::run::{catalog, last_good, lua};
 
 /// Every entity with its rows.
 pub type Rows = Vec<(Arc<Schema>, Vec<Record>)>;
@@ -41,7 +41,7 @@ pub async fn close(stores: Stores) {
 
 /// All rows that an export holds.
 pub async fn rows(store: &dyn Store, catalog: &Catalog) -> Result<Rows, Failure> {
-    let entities: Vec<_> = catalog.entities.iter().filter(|schema| schema.exported && schema.field("id").is_some()).cloned().collect();
+    let entities: Vec<_> = catalog.entities.iter().filter(|schema| last_good::is_kept(schema)).cloned().collect();
     let mut all: Rows = Vec::new();
     let mut take = |schema: &Arc<Schema>, rows: Vec<Record>| match all.last_mut() {
         Some((last, kept)) if last.name == schema.name => kept.extend(rows),
