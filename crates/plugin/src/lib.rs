@@ -18,6 +18,7 @@
 //! types and the wire's heads, never on the proxy.
 
 mod answer;
+mod certificates;
 mod directory;
 mod endpoint;
 mod entry;
@@ -34,6 +35,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use answer::{Answer, Body};
+pub use certificates::{OwnCertificates, Wanted};
 pub use directory::{Credential, Directory, Index};
 pub use endpoint::{AdminCall, Answering, Endpoint, answering};
 pub use entry::{Entry, Instance, Maker, Phases, Plugin, Protocols, Scopes};

@@ -10,6 +10,7 @@
 //! - [`calendar`]: moments as text
 //! - [`client`]: requests that plugins make of their own
 //! - [`deprecation`]: settings that are to go
+//! - [`grpc`]: services as files describe them, messages in their frames
 //! - [`header_name`], [`json_fields`]: what the transformers share
 //! - [`http_client`]: HTTP to the servers that logs and traces are sent to
 //! - [`log_fields`], [`severity`]: settings that log plugins share
@@ -33,6 +34,7 @@ mod body;
 mod calendar;
 mod client;
 mod deprecation;
+mod grpc;
 mod header_name;
 mod http_client;
 mod json_fields;

@@ -1,6 +1,8 @@
 //! Black-box suites: the real program, real sockets, nothing of its insides.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod acme;
+mod auth_together;
 mod bad_input;
 mod bodies;
 mod config_changes;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Takes every certificate and remembers it.
 #[derive(Debug, Default)]
-struct Witness(Mutex<Vec<u8>>);
+pub struct Witness(pub Mutex<Vec<u8>>);
 
 impl ServerCertVerifier for Witness {
     fn verify_server_cert(
@@ -60,7 +60,7 @@ fn settings_of(provider: rustls::crypto::CryptoProvider) -> (Arc<ClientConfig>, 
 }
 
 /// A client's settings that speak one protocol, and the witness of its handshakes.
-fn settings(protocol: &str) -> (Arc<ClientConfig>, Arc<Witness>) {
+pub fn settings(protocol: &str) -> (Arc<ClientConfig>, Arc<Witness>) {
     let witness = Arc::<Witness>::default();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Request, Result};
 
-use crate::queue::{Queue, Queues, Send, Settings};
+use crate::queue::{OLD_DEFAULTS, Queue, Queues, Send, Settings};
 use crate::sinks::Datagrams;
 use crate::statsd;
 pub use config::Config;
@@ -34,7 +34,7 @@ impl Plugin for Datadog {
         let host = config.host.clone().or_else(|| std::env::var("KONG_DATADOG_AGENT_HOST").ok()).unwrap_or_else(|| "localhost".to_owned());
         let port = config.port.or_else(|| std::env::var("KONG_DATADOG_AGENT_PORT").ok()?.parse().ok()).unwrap_or(8125);
         let endpoint = format!("{host}:{port}");
-        let settings = Settings::from(&config.queue);
+        let settings = Settings::from(&config.queue).with_older(config.queue_size, config.flush_timeout, OLD_DEFAULTS);
         let queue = env.state.get::<Queues<_>>().get(env, Self::NAME, &endpoint, settings, || send(Datagrams::new(&host, port, TIMEOUT)));
         Ok(Self { config, queue })
     }

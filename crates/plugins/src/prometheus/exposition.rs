@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 
 use portcullis_plugin::Env;
 
+use crate::queue::{Counts, Figures};
+
 use super::tables::{Histogram, KONG_BUCKETS, Series, Tables, UPSTREAM_BUCKETS};
 
 /// The workspace every row belongs to.
@@ -23,6 +25,7 @@ pub fn write(env: &Env) -> String {
     let help = "Latency added by the gateway and its plugins for each service and route, in milliseconds";
     histogram(&mut out, "kong_kong_latency_ms", help, &KONG_BUCKETS, &series, |series| Some(&series.latencies.as_ref()?.kong));
     node(&mut out, env, &tables);
+    queues(&mut out, env);
     let help = "Latency of whole requests for each service and route, in milliseconds";
     histogram(&mut out, "kong_request_latency_ms", help, &UPSTREAM_BUCKETS, &series, |series| Some(&series.latencies.as_ref()?.request));
     let help = "Latency of upstream responses for each service and route, in milliseconds";
@@ -153,6 +156,24 @@ fn node(out: &mut Out, env: &Env, tables: &Tables) {
     out.line("kong_nginx_timers", "state=\"running\"", 0);
     out.head("kong_node_info", "gauge", "Node metadata information");
     out.line("kong_node_info", &format!("node_id=\"{id}\",version=\"{}\"", escaped(env.node.version())), 1);
+}
+
+/// What waits for log, metric and trace servers; one line a plugin that ever had something to send.
+fn queues(out: &mut Out, env: &Env) {
+    let figures = env.state.get::<Counts>().figures();
+    if figures.is_empty() {
+        return;
+    }
+    type Of = fn(&Figures) -> u64;
+    let metrics: [(&str, &str, &str, Of); 3] = [
+        ("kong_queue_entries", "gauge", "Entries that wait to be sent, by plugin", |figures| figures.waiting),
+        ("kong_queue_lost_total", "counter", "Entries dropped from full queues or given up on, by plugin", |figures| figures.lost),
+        ("kong_queue_sent_total", "counter", "Entries that were sent, by plugin", |figures| figures.sent),
+    ];
+    for (name, kind, help, of) in metrics {
+        out.head(name, kind, help);
+        figures.iter().for_each(|figures| out.line(name, &format!("plugin=\"{}\"", figures.plugin), of(figures)));
+    }
 }
 
 fn health(out: &mut Out, env: &Env) {

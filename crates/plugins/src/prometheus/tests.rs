@@ -62,6 +62,19 @@ fn what_is_switched_on_is_counted_and_told() {
 }
 
 #[test]
+fn what_queues_hold_and_lose_is_told_by_plugin() {
+    let env = env();
+    let count = env.state.get::<crate::queue::Counts>().of("http-log");
+    (0..3).for_each(|_| count.came());
+    count.left(2);
+    count.lost(2);
+    let text = exposition::write(&env);
+    for line in ["kong_queue_entries{plugin=\"http-log\"} 1", "kong_queue_lost_total{plugin=\"http-log\"} 2"] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
+}
+
+#[test]
 fn threads_add_up() {
     let env = env();
     let plugin: Prometheus = plugin_in(json!({ "status_code_metrics": true }), &Instance::default(), &env);

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
 pub use config::{OLD_DEFAULTS, OldDefaults, Queue as Config, Settings, flush_timeout, queue_size, retry_count};
-pub use counts::{Count, Counts};
+pub use counts::{Count, Counts, Figures};
 use drain::Running;
 
 /// Between two tries while the node stops.

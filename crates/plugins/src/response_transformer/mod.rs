@@ -90,12 +90,14 @@ impl Handler for ResponseTransformer {
 }
 
 impl ResponseTransformer {
+    /// What is there is decided by the response as it came: a header that was removed is not added again, as in Kong.
     fn change(&self, headers: &mut Headers) {
+        let given = headers.clone();
         for name in &self.remove {
             headers.remove(name);
         }
         for (old, new) in &self.rename {
-            let kept: Vec<Vec<u8>> = headers.get_all(old).map(<[u8]>::to_vec).collect();
+            let kept: Vec<Vec<u8>> = given.get_all(old).map(<[u8]>::to_vec).collect();
             if kept.is_empty() {
                 continue;
             }
@@ -104,12 +106,12 @@ impl ResponseTransformer {
             kept.iter().for_each(|value| headers.append(new, value));
         }
         for (name, value) in &self.replace {
-            if headers.contains(name) {
+            if given.contains(name) {
                 headers.set(name, value.as_bytes());
             }
         }
         for (name, value) in &self.add {
-            if !headers.contains(name) {
+            if !given.contains(name) {
                 headers.append(name, value.as_bytes());
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
 
-use crate::queue::{Queue, Queues, Send, Settings};
+use crate::queue::{OLD_DEFAULTS, Queue, Queues, Send, Settings};
 use crate::sinks::{Connection, Datagrams};
 pub use config::Config;
 use lines::Lines;
@@ -40,10 +40,16 @@ impl Plugin for Statsd {
         let tcp = config.use_tcp.unwrap_or(false);
         let packet = config.udp_packet_size.unwrap_or(0.0) as usize;
         let endpoint = format!("{host}:{port} {tcp} {packet}");
-        let queue = env.state.get::<Queues<_>>().get(env, Self::NAME, &endpoint, Settings::from(&config.queue), || match tcp {
-            true => over_tcp(Connection::new(&host, port, TIMEOUT, KEEPALIVE)),
-            false => over_udp(Datagrams::new(&host, port, TIMEOUT), packet),
-        });
+        let queue = env.state.get::<Queues<_>>().get(
+            env,
+            Self::NAME,
+            &endpoint,
+            Settings::from(&config.queue).with_older(config.queue_size, config.flush_timeout, OLD_DEFAULTS),
+            || match tcp {
+                true => over_tcp(Connection::new(&host, port, TIMEOUT, KEEPALIVE)),
+                false => over_udp(Datagrams::new(&host, port, TIMEOUT), packet),
+            },
+        );
         Ok(Self { lines: Lines::new(config, env.node.hostname()), queue })
     }
 }

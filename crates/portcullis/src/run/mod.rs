@@ -233,7 +233,7 @@ fn generation(
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
     let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
-    let certificates = Arc::new(Serving(gateway.clone()));
+    let certificates = Arc::new(Serving { gateway: gateway.clone(), own: env.state.get() });
     let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
     let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
     Ok((gateway, builder, BothTls { http, streams }))

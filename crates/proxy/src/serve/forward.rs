@@ -149,6 +149,10 @@ impl Worker {
         if buffered {
             let limit = self.gateway.settings.max_buffered_response;
             up.read_body(&mut body, limit).await.map_err(|failure| status_of(&failure).map_or_else(|end| end, End::Low))?;
+            // Whoever sees the whole response sees its trailers too.
+            for (name, value) in up.trailers() {
+                response.headers.append(name, value);
+            }
             for bound in resolved.iter() {
                 if !wants_response(bound, request) {
                     continue;

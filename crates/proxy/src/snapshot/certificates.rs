@@ -78,15 +78,21 @@ impl Certificates {
 
     /// The certificate for a client that names this server, or none.
     pub fn find(&self, sni: Option<&str>) -> Option<Shown> {
-        let Some(name) = sni.filter(|_| !self.snis.is_empty()) else { return self.fallback.clone() };
+        self.named(sni).or_else(|| self.fallback())
+    }
+
+    /// The certificate that is configured for this name.
+    pub fn named(&self, sni: Option<&str>) -> Option<Shown> {
+        let name = sni.filter(|_| !self.snis.is_empty())?;
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let left = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
         let right = name.rsplit_once('.').map(|(stem, _)| format!("{stem}.*"));
-        self.pair(&name)
-            .or_else(|| self.pair(&left?))
-            .or_else(|| self.pair(&right?))
-            .or_else(|| self.pair("*"))
-            .or_else(|| self.fallback.clone())
+        self.pair(&name).or_else(|| self.pair(&left?)).or_else(|| self.pair(&right?)).or_else(|| self.pair("*"))
+    }
+
+    /// The node's own certificate.
+    pub fn fallback(&self) -> Option<Shown> {
+        self.fallback.clone()
     }
 
     fn pair(&self, name: &str) -> Option<Shown> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::services::Service;
-use portcullis_plugin::Credential;
+use portcullis_plugin::{Credential, OwnCertificates};
 use portcullis_wire::UpstreamTls;
 use portcullis_wire::tls::Shown;
 use uuid::Uuid;
@@ -130,11 +130,17 @@ impl Snapshot {
     }
 }
 
-/// The certificates of whatever snapshot is served when a client comes.
-pub struct Serving(pub Arc<Gateway>);
+/// The certificates of whatever snapshot is served when a client comes, and those that a plugin got by itself.
+pub struct Serving {
+    pub gateway: Arc<Gateway>,
+    pub own: Arc<OwnCertificates>,
+}
 
 impl portcullis_wire::tls::Certificates for Serving {
     fn find(&self, sni: Option<&str>) -> Option<Shown> {
-        self.0.snapshot().certificates.find(sni)
+        let snapshot = self.gateway.snapshot();
+        let own = |name: &str| Some(Shown::from(self.own.find(&name.trim_end_matches('.').to_ascii_lowercase())?));
+        let certificates = &snapshot.certificates;
+        certificates.named(sni).or_else(|| own(sni?)).or_else(|| certificates.fallback())
     }
 }

@@ -25,6 +25,8 @@ pub struct UpstreamResponse {
     /// The connection may be used again once the body has passed.
     reusable: bool,
     read_timeout: Duration,
+    /// Lines, once the whole body has been read.
+    trailers: Vec<u8>,
 }
 
 impl UpstreamResponse {
@@ -37,12 +39,21 @@ impl UpstreamResponse {
         read_timeout: Duration,
     ) -> Self {
         let (connection, body) = (Some(connection), Body::new(framing));
-        Self { worker: worker.clone(), connection, stream: None, buffer, body, reusable, read_timeout }
+        Self { worker: worker.clone(), connection, stream: None, buffer, body, reusable, read_timeout, trailers: Vec::new() }
     }
 
     pub(super) fn of_stream(worker: &Rc<Worker>, stream: Stream, framing: Framing, read_timeout: Duration) -> Self {
         let (stream, body) = (Some(Box::new(stream)), Body::new(framing));
-        Self { worker: worker.clone(), connection: None, stream, buffer: Buffer::default(), body, reusable: false, read_timeout }
+        Self {
+            worker: worker.clone(),
+            connection: None,
+            stream,
+            buffer: Buffer::default(),
+            body,
+            reusable: false,
+            read_timeout,
+            trailers: Vec::new(),
+        }
     }
 
     /// Reads the whole body, without its chunked coding, and appends it to `into`; at most `limit` bytes in all. The connection
@@ -50,7 +61,7 @@ impl UpstreamResponse {
     pub async fn read_body(&mut self, into: &mut Vec<u8>, limit: u64) -> Result<(), UpstreamError> {
         let timer = self.worker.timer();
         let start = into.len();
-        let mut trailers = Vec::new();
+        let mut trailers = std::mem::take(&mut self.trailers);
         let failed = |kind| Err(UpstreamError::new(kind, false));
         loop {
             if self.decode(into, &mut trailers).is_err() {
@@ -60,6 +71,7 @@ impl UpstreamResponse {
                 return failed(UpstreamErrorKind::BodyTooLarge);
             }
             if self.is_done() {
+                self.trailers = trailers;
                 self.finish();
                 return Ok(());
             }
@@ -70,6 +82,14 @@ impl UpstreamResponse {
                 Err(_) => return failed(UpstreamErrorKind::Closed),
             }
         }
+    }
+
+    /// The trailers of a body that was read whole: name and value of each.
+    pub fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.trailers.split(|byte| *byte == b'\n').filter_map(|line| {
+            let at = line.iter().position(|byte| *byte == b':')?;
+            Some((std::str::from_utf8(&line[..at]).ok()?, line[at + 1..].trim_ascii()))
+        })
     }
 
     /// Whether the whole body has been read.
