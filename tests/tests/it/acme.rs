@@ -170,7 +170,7 @@ impl State {
                 (200, None, order.to_string())
             }
             ("POST", path) if path.starts_with("/certificate/") => (200, None, orders[number(path)].chain.clone().unwrap()),
-            other => panic!("{other:?}"),
+            _ => (404, None, json!({"detail": "no such place"}).to_string()),
         }
     }
 
@@ -210,8 +210,8 @@ fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
     while connection.is_handshaking() {
         connection.complete_io(&mut stream).unwrap();
     }
-    let certificate = witness.0.lock().unwrap().clone();
-    certificate
+    let certificate = witness.0.lock().unwrap();
+    certificate.clone()
 }
 
 fn issuer(certificate: &[u8]) -> String {

@@ -169,9 +169,12 @@ impl Handler for Jwt {
     }
 }
 
+/// What a good token proves: the credential, its consumer, and the token's claims.
+type Proven = (Arc<Credential>, Arc<Consumer>, Map<String, Value>);
+
 impl Jwt {
     /// Finds the token and whose it is. The order of checks is the order in which clients hear of flaws.
-    fn authenticated(&self, request: &Request) -> std::result::Result<(Arc<Credential>, Arc<Consumer>, Map<String, Value>), Flaw> {
+    fn authenticated(&self, request: &Request) -> std::result::Result<Proven, Flaw> {
         let text = match self.places.search(request) {
             Search::Missing => return Err(Flaw::Missing),
             Search::Several => return Err("Multiple tokens provided".into()),

@@ -252,10 +252,10 @@ impl Oauth2 {
             return Ok(Err(invalid()));
         }
         let text = |field: &str| row.get(field).and_then(Value::as_str).map(str::to_owned);
-        if text("challenge_method").is_some() || self.wants_proof(client) {
-            if let Err(failure) = proven(parameters, text("challenge").as_deref()) {
-                return Ok(Err(failure));
-            }
+        if (text("challenge_method").is_some() || self.wants_proof(client))
+            && let Err(failure) = proven(parameters, text("challenge").as_deref())
+        {
+            return Ok(Err(failure));
         }
         let beside = vec![Write::Take { entity: CODES, id }];
         Ok(Ok(Grant { user: text("authenticated_userid"), scope: text("scope"), refreshable: true, beside }))
