@@ -75,7 +75,8 @@ impl Statements {
             let whole_seconds = matches!(field.kind, Kind::Integer);
             kept.push(Column { name: quoted(&column), field: field_name.to_string(), sort: sort.clone(), reference, whole_seconds });
         }
-        let workspace = table.schema.workspaceable.then_some(workspace);
+        // Some of Kong's tables belong to no workspace although their entities say they do (`sessions`).
+        let workspace = (table.schema.workspaceable && there.contains_key("ws_id")).then_some(workspace);
         let cache_key = table.schema.cache_key.len() > 1;
         let ttl = table.schema.ttl;
         let sql = quoted(name);
