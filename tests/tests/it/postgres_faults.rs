@@ -103,7 +103,7 @@ fn a_connection_lost_within_a_transaction_changes_nothing() {
         let node = &node;
         let writer = scope.spawn(move || bulk(node, &body));
         eventually("the writer waits", || {
-            server.run(&database, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != "0"
+            server.run(database, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != "0"
         });
         assert_eq!(writer.join().unwrap(), 503);
     });

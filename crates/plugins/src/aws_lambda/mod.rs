@@ -1,6 +1,6 @@
 //! aws-lambda: answers requests with what a function on AWS Lambda answers.
 //!
-//! - [`config`]: settings
+//! - [`config`]: what users set
 //! - [`payload`]: the event a function gets of a request
 //! - [`proxied`]: the answer that a function describes
 //! - [`credentials`]: where AWS credentials come from

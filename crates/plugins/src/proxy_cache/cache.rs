@@ -19,11 +19,14 @@ const SHARDS: usize = 64;
 /// What an entry costs beside its contents: its places in the table and in the order, lengths, pointers.
 const OVERHEAD: usize = 320;
 
+/// Name and value.
+type Header = (Box<[u8]>, Box<[u8]>);
+
 /// A response that was kept.
 #[derive(Debug)]
 pub struct Kept {
     pub status: u16,
-    pub headers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub headers: Vec<Header>,
     pub body: Bytes,
     /// What came with the request it answered.
     pub request_body: Box<[u8]>,

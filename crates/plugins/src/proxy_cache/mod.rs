@@ -4,7 +4,7 @@
 //! - [`key`]: what tells requests apart
 //! - [`rules`]: what requests and responses say about caching
 //! - [`endpoints`]: `/proxy-cache` in the Admin API
-//! - [`config`]: settings
+//! - [`config`]: what users set
 
 mod cache;
 mod config;

@@ -119,11 +119,10 @@ fn counts_belong_to_what_the_instance_is_attached_to_and_outlive_its_settings() 
 }
 
 #[test]
-fn policies_that_are_not_served_refuse_to_be_made() {
-    for (config, policy) in [(json!({ "hour": 1, "policy": "cluster" }), "cluster")] {
-        let error = try_plugin::<RateLimiting>(config, &Instance::default(), &env()).err().unwrap();
-        assert_eq!(error.to_string(), format!("the policy `{policy}` is not supported yet, use `local` or `redis`"));
-    }
+fn a_policy_that_is_not_served_refuses_to_be_made() {
+    let config = json!({ "hour": 1, "policy": "cluster" });
+    let error = try_plugin::<RateLimiting>(config, &Instance::default(), &env()).err().unwrap();
+    assert_eq!(error.to_string(), "the policy `cluster` is not supported yet, use `local` or `redis`");
 }
 
 #[test]
