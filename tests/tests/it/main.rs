@@ -21,6 +21,7 @@ mod postgres_cluster;
 mod postgres_faults;
 mod postgres_start;
 mod proxying;
+mod router_flavors;
 mod session;
 mod streams;
 mod tls_and_http2;
