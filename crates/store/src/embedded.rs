@@ -195,14 +195,6 @@ impl Store for Embedded {
         })
     }
 
-    fn writable(&self) -> bool {
-        true
-    }
-
-    fn configuration_hash(&self) -> Option<String> {
-        None
-    }
-
     fn tagged<'a>(
         &'a self,
         tag: Option<&'a str>,

@@ -188,9 +188,13 @@ pub trait Store: Send + Sync {
     /// Whether a statement can be run now.
     fn reachable(&self) -> BoxFuture<'_, bool>;
     /// Entities can be written one by one (false for declarative configuration, which is replaced as a whole).
-    fn writable(&self) -> bool;
+    fn writable(&self) -> bool {
+        true
+    }
     /// 32 hex digits that change with the configuration, where the store keeps one (database=off).
-    fn configuration_hash(&self) -> Option<String>;
+    fn configuration_hash(&self) -> Option<String> {
+        None
+    }
     /// Rows of `tags`: (entity name, id, tag), for one tag or all, by id and, within a row, as the record lists them.
     fn tagged<'a>(
         &'a self,

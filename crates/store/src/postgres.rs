@@ -396,14 +396,6 @@ impl Store for Postgres {
         Box::pin(async { self.shared.reachable.load(Ordering::Acquire) && !self.writer.is_closed() })
     }
 
-    fn writable(&self) -> bool {
-        true
-    }
-
-    fn configuration_hash(&self) -> Option<String> {
-        None
-    }
-
     fn tagged<'a>(
         &'a self,
         tag: Option<&'a str>,

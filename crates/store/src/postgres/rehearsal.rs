@@ -147,14 +147,6 @@ impl Store for Rehearsal {
         Box::pin(std::future::ready(!self.trials.is_closed()))
     }
 
-    fn writable(&self) -> bool {
-        true
-    }
-
-    fn configuration_hash(&self) -> Option<String> {
-        None
-    }
-
     fn tagged<'a>(
         &'a self,
         tag: Option<&'a str>,
