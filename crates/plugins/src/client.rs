@@ -10,23 +10,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Pooled;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use portcullis_plugin::Env;
-use portcullis_wire::tls::UpstreamConfigs;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::http_client::{self, HttpClient, with_causes};
+
 /// Largest answer that is taken, in bytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 /// Largest head of a proxy's answer, in bytes.
 const LARGEST_PROXY_HEAD: usize = 8 << 10;
-
-type HttpClient = Pooled<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// How connections are made; equal settings share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,12 +77,8 @@ impl Clients {
 impl Client {
     fn new(connections: Connections, env: &Env) -> Self {
         let roots = if connections.verify { vec![env.node.trusted_certificates()] } else { Vec::new() };
-        let mut tls = (*UpstreamConfigs::new().for_service(connections.verify, None, &roots, None).config).clone();
-        // The connector sets the protocols itself.
-        tls.alpn_protocols.clear();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_http1().build();
-        let mut builder = Pooled::builder(TokioExecutor::new());
-        let pooled = builder.pool_timer(TokioTimer::new()).pool_idle_timeout(connections.keepalive).build(connector);
+        let tls = http_client::tls(connections.verify, &roots);
+        let pooled = http_client::pooled(tls.clone(), None, connections.keepalive);
         Self { pooled, tls: Arc::new(tls), runtime: env.runtime.clone() }
     }
 
@@ -167,15 +159,4 @@ async fn over(
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| with_causes(&error))?;
     tokio::spawn(connection);
     sender.send_request(request).await.map_err(|error| with_causes(&error))
-}
-
-/// An error with what caused it: clients hide the interesting part.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        out = format!("{out}: {inner}");
-        cause = inner.source();
-    }
-    out
 }

@@ -1,5 +1,6 @@
-//! HTTP to the servers that logs and traces are sent to.
+//! HTTP from plugins: pooled connections for whoever asks, and how logs and traces are posted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,17 +21,26 @@ const MOST_OF_AN_ANSWER: usize = 64 << 10;
 /// How long idle connections are kept where users cannot say.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A client that, like Kong, does not check the server's certificate.
-pub fn new(connect_timeout: Option<Duration>, keepalive: Duration) -> HttpClient {
-    let unverified = UpstreamConfigs::new().for_service(false, None, &[], None);
-    let mut tls = (*unverified.config).clone();
+/// How servers are judged: by CA certificates (PEM), or not at all.
+pub fn tls(verify: bool, roots: &[Arc<str>]) -> rustls::ClientConfig {
+    let mut tls = (*UpstreamConfigs::new().for_service(verify, None, roots, None).config).clone();
     // The connector sets the protocols itself.
     tls.alpn_protocols.clear();
+    tls
+}
+
+/// A client over connections that are kept for `keepalive` when idle.
+pub fn pooled(tls: rustls::ClientConfig, connect_timeout: Option<Duration>, keepalive: Duration) -> HttpClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(connect_timeout);
     let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(keepalive).build(connector)
+}
+
+/// A client that, like Kong, does not check the server's certificate.
+pub fn new(connect_timeout: Option<Duration>, keepalive: Duration) -> HttpClient {
+    pooled(tls(false, &[]), connect_timeout, keepalive)
 }
 
 /// Sends a request and answers the status. Errors name the address and the cause.
@@ -44,7 +54,7 @@ pub async fn send(client: &HttpClient, request: Request<Full<Bytes>>) -> std::re
 }
 
 /// An error with what caused it: clients hide the interesting part.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut out = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -9,18 +9,17 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, header};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use portcullis_plugin::{Error, Result};
-use portcullis_wire::tls::UpstreamConfigs;
 use serde_json::{Value, json};
+
+use crate::http_client::{self, HttpClient};
 
 /// Longer answers than this are not read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long idle connections are kept.
+const KEEPALIVE: Duration = Duration::from_secs(90);
 /// How often the authority is asked whether it is done, and how long between.
 const POLLS: u32 = 60;
 const BETWEEN_POLLS: Duration = Duration::from_secs(1);
@@ -108,7 +107,7 @@ impl Reply {
 }
 
 pub struct Authority {
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpClient,
     directory: String,
 }
 
@@ -118,11 +117,7 @@ pub type Publish<'a> = &'a (dyn Fn(String, String) -> std::pin::Pin<Box<dyn Futu
 impl Authority {
     /// `roots` are the CA certificates (PEM) that its API is trusted by.
     pub fn new(directory: String, roots: std::sync::Arc<str>) -> Self {
-        let mut tls = (*UpstreamConfigs::new().for_service(true, None, &[roots], None).config).clone();
-        // The connector sets the protocols itself.
-        tls.alpn_protocols.clear();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Self { http: Client::builder(TokioExecutor::new()).build(connector), directory }
+        Self { http: http_client::pooled(http_client::tls(true, &[roots]), None, KEEPALIVE), directory }
     }
 
     /// A certificate chain in PEM for a name, after proof that the name leads here. `csr` is the request for it in DER.
