@@ -6,6 +6,38 @@
 pub mod services;
 
 use portcullis_plugin::Headers;
+use prost_reflect::MessageDescriptor;
+
+use services::Services;
+
+/// The largest body of a call, in bytes.
+pub const LARGEST_BODY: u64 = 16 << 20;
+
+/// The services of an instance: of the file its configuration names, if any.
+pub struct Described(Option<Result<Services, String>>);
+
+impl Described {
+    pub fn of(file: Option<&str>) -> Self {
+        Self(file.map(Services::load))
+    }
+
+    /// Errors with what the client is told where there is no usable file.
+    pub fn services(&self) -> Result<&Services, String> {
+        match &self.0 {
+            None => Err("transcoding requests require a .proto file defining the service".to_owned()),
+            Some(loaded) => loaded.as_ref().map_err(Clone::clone),
+        }
+    }
+}
+
+/// The messages of a body as JSON, one behind the other. Errors as [`messages`], and where one is not of this kind.
+pub fn json(of: &MessageDescriptor, body: &[u8]) -> Result<String, String> {
+    let mut out = String::new();
+    for message in messages(body)? {
+        out.push_str(&services::decode(of.clone(), message)?.to_string());
+    }
+    Ok(out)
+}
 
 /// A message in its frame: a flag, the length, the bytes.
 pub fn frame(message: &[u8]) -> Vec<u8> {

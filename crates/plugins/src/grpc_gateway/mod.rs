@@ -7,8 +7,6 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use portcullis_plugin::{
     Answer, Env, Handler, Head, Instance, Method, Phases, Plugin, Protocols, Request, Response, Result, Scopes, Step, query_pairs,
 };
@@ -16,17 +14,12 @@ use portcullis_schema::build::HTTP_PROTOCOLS;
 use prost_reflect::MessageDescriptor;
 use serde_json::json;
 
-use crate::grpc::services::{Services, decode};
-use crate::grpc::{self, frame, http_status, messages};
+use crate::grpc::{self, Described, LARGEST_BODY, frame, http_status};
 use config::Config;
-
-/// The largest body that becomes a message, in bytes.
-const LARGEST_BODY: u64 = 16 << 20;
 
 /// See the module's description.
 pub struct GrpcGateway {
-    /// None without a file; the error where it cannot be used.
-    services: Option<std::result::Result<Arc<Services>, String>>,
+    services: Described,
 }
 
 /// The message a call answers with.
@@ -40,7 +33,7 @@ impl Plugin for GrpcGateway {
     type Config = Config;
 
     fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
-        Ok(Self { services: config.proto.map(|file| Services::load(&file).map(Arc::new)) })
+        Ok(Self { services: Described::of(config.proto.as_deref()) })
     }
 }
 
@@ -78,11 +71,7 @@ impl Handler for GrpcGateway {
             *response.body = told.to_string().into_bytes();
             return Ok(());
         }
-        let mut out = String::new();
-        for message in messages(response.body)? {
-            out.push_str(&decode(of.clone(), message)?.to_string());
-        }
-        *response.body = out.into_bytes();
+        *response.body = grpc::json(of, response.body)?.into_bytes();
         Ok(())
     }
 
@@ -95,11 +84,7 @@ impl Handler for GrpcGateway {
 impl GrpcGateway {
     /// Makes a call of the request. Errors with what the client is told.
     fn call(&self, request: &mut Request) -> std::result::Result<(), String> {
-        let services = match &self.services {
-            None => return Err("transcoding requests require a .proto file defining the service".to_owned()),
-            Some(Err(problem)) => return Err(problem.clone()),
-            Some(Ok(services)) => services,
-        };
+        let services = self.services.services()?;
         let method = String::from_utf8_lossy(request.head.method_text()).into_owned();
         let path = String::from_utf8_lossy(request.head.path()).into_owned();
         let (binding, texts) = services.find(&method, &path).ok_or_else(|| format!("Unknown path \"{path}\""))?;

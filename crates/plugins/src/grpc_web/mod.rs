@@ -7,8 +7,6 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use portcullis_plugin::{
@@ -17,18 +15,16 @@ use portcullis_plugin::{
 use portcullis_schema::build::HTTP_PROTOCOLS;
 use prost_reflect::MethodDescriptor;
 
-use crate::grpc::services::{Services, decode, encode};
-use crate::grpc::{self, frame, http_status, messages};
+use crate::grpc::services::encode;
+use crate::grpc::{self, Described, LARGEST_BODY, frame, http_status};
 use config::Config;
 
-/// The largest body of a call, in bytes.
-const LARGEST_BODY: u64 = 16 << 20;
 /// The flag of the frame that holds trailers.
 const TRAILERS: u8 = 0x80;
 
 /// See the module's description.
 pub struct GrpcWeb {
-    services: Option<std::result::Result<Arc<Services>, String>>,
+    services: Described,
     stripped: bool,
     origin: String,
 }
@@ -58,7 +54,7 @@ impl Plugin for GrpcWeb {
 
     fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
         Ok(Self {
-            services: config.proto.map(|file| Services::load(&file).map(Arc::new)),
+            services: Described::of(config.proto.as_deref()),
             stripped: config.pass_stripped_path == Some(true),
             origin: config.allow_origin_header.unwrap_or_else(|| "*".to_owned()),
         })
@@ -94,11 +90,7 @@ impl Handler for GrpcWeb {
             let status = grpc::status(headers);
             response.head.status = if response.head.status == 200 { http_status(status) } else { response.head.status };
             let Some(method) = called.method.as_ref().filter(|_| status == 0) else { return Ok(()) };
-            let mut out = String::new();
-            for message in messages(response.body)? {
-                out.push_str(&decode(method.output(), message)?.to_string());
-            }
-            *response.body = out.into_bytes();
+            *response.body = grpc::json(&method.output(), response.body)?.into_bytes();
             return Ok(());
         }
         response.body.extend(trailers(headers));
@@ -145,11 +137,7 @@ impl GrpcWeb {
             Form::Frames => (body.to_vec(), None),
             Form::Text => (decoded_text(body)?, None),
             Form::Json => {
-                let services = match &self.services {
-                    None => return Err("transcoding requests require a .proto file defining the service".to_owned()),
-                    Some(Err(problem)) => return Err(problem.clone()),
-                    Some(Ok(services)) => services,
-                };
+                let services = self.services.services()?;
                 let path = String::from_utf8_lossy(&path).into_owned();
                 let method = services.method(&path).ok_or_else(|| format!("unknown method \"{path}\""))?;
                 let json = serde_json::from_slice(body).map_err(|error| format!("failed to decode JSON: {error}"))?;
