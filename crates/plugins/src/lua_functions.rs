@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_plugin::script::{self, Functions};
-use portcullis_plugin::{Handler, Instance, Result};
+use portcullis_plugin::{Exchange, Handler, Head, Instance, Phases, Request, Result, Step};
 use portcullis_schema::{Check, Field, Fields, build};
 use serde::Deserialize;
 use serde_json::Value;
@@ -45,11 +45,46 @@ fn parsed<const POST: bool>(code: &Value) -> std::result::Result<(), String> {
     engine.check(code).map_err(|problem| format!("error parsing {}: {problem}", name::<POST>()))
 }
 
-/// Makes the handler that runs the code.
-pub fn handler<const POST: bool>(config: Config<POST>, instance: &Instance) -> Result<Arc<dyn Handler>> {
-    let Some(engine) = script::engine() else { return Err("there is no Lua in this program".into()) };
-    let Config { certificate: _, rewrite, access, header_filter, body_filter, log } = config;
-    engine.functions(name::<POST>(), Functions { rewrite, access, header_filter, body_filter, log }, instance)
+/// post-function if `POST`, else pre-function: the engine's handler that runs the code.
+pub struct Code<const POST: bool>(Arc<dyn Handler>);
+
+impl<const POST: bool> Code<POST> {
+    /// Errors when this program has no engine, or the engine cannot take the code.
+    pub fn of(config: Config<POST>, instance: &Instance) -> Result<Self> {
+        let Some(engine) = script::engine() else { return Err("there is no Lua in this program".into()) };
+        let Config { certificate: _, rewrite, access, header_filter, body_filter, log } = config;
+        engine.functions(name::<POST>(), Functions { rewrite, access, header_filter, body_filter, log }, instance).map(Self)
+    }
+}
+
+impl<const POST: bool> Handler for Code<POST> {
+    fn phases(&self) -> Phases {
+        self.0.phases()
+    }
+
+    fn body_limit(&self, request: &Request) -> Option<u64> {
+        self.0.body_limit(request)
+    }
+
+    fn rewrite<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        self.0.rewrite(request)
+    }
+
+    fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
+        self.0.access(request)
+    }
+
+    fn header_filter(&self, head: &mut Head<'_>) -> Result<()> {
+        self.0.header_filter(head)
+    }
+
+    fn body_filter(&self, request: &mut Request, chunk: &mut Vec<u8>, last: bool) -> Result<()> {
+        self.0.body_filter(request, chunk, last)
+    }
+
+    fn log(&self, exchange: &Exchange<'_>) {
+        self.0.log(exchange);
+    }
 }
 
 pub fn checks() -> Vec<Check> {
