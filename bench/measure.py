@@ -22,19 +22,24 @@ class Wrong(RuntimeError):
 
 
 def cpu_us(pids):
-    """Microseconds on a core so far, exact, and the share of them spent in user mode (from ticks of 10 ms)."""
-    total = user = system = 0
+    """Microseconds on a core so far by thread, exact, and the ticks of 10 ms spent in user mode and in the kernel."""
+    threads, user, system = {}, 0, 0
     for pid in pids:
         for file in glob.glob(f"/proc/{pid}/task/*/schedstat"):
             try:
                 with open(file) as stat:
-                    total += int(stat.read().split()[0]) / 1000
+                    threads[file] = int(stat.read().split()[0]) / 1000
             except OSError:
                 pass
         with open(f"/proc/{pid}/stat") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         user, system = user + int(fields[11]), system + int(fields[12])
-    return total, user, system
+    return threads, user, system
+
+
+def spent_us(before, after):
+    """What the threads of `after` ran since `before`. A thread that ended meanwhile (a start's helper) must not count backwards."""
+    return sum(us - before.get(thread, 0) for thread, us in after.items())
 
 
 def resident_mib(pids):
@@ -95,7 +100,7 @@ def once(row, running, seconds):
     served, p50, p99 = load(row, running.port, seconds)
     took, after = time.monotonic() - started, cpu_us(pids)
     sampler.join()
-    spent, ticks = after[0] - before[0], [after[n] - before[n] for n in (1, 2)]
+    spent, ticks = spent_us(before[0], after[0]), [after[n] - before[n] for n in (1, 2)]
     return {
         "us": spent / served, "user_share": ticks[0] / max(1, sum(ticks)), "rps": served / took, "p50": p50, "p99": p99,
         "resident": resident[0], "busy": spent / took / 1e6,
