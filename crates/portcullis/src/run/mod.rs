@@ -17,6 +17,7 @@ pub mod declarative;
 mod extensions;
 pub mod last_good;
 pub mod lua;
+mod memory;
 mod node;
 mod publisher;
 mod rows;
@@ -153,6 +154,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     house.node.serve_with(gateway, workers.connections(), &settings);
     prefix::write_pid(&settings.prefix)?;
     ready();
+    memory::give_back_code();
     info!(target: NOTICE, version = env!("CARGO_PKG_VERSION"), prefix = %settings.prefix.display(), workers = settings.workers, "serving");
 
     let home = settings.prefix.clone();
