@@ -196,7 +196,7 @@ async fn serve_plain<S: Service>(mut transport: Transport, entrance: &Entrance, 
             return;
         };
         if speaks_http2 {
-            return crate::h2::run(service, worker, peer, Socket::Plain(transport)).await;
+            return crate::multiplexed::http2::run(service, worker, peer, Socket::Plain(transport)).await;
         }
     }
     let down = Downstream::new(&worker, peer, Side::H1(H1::new(Socket::Plain(transport))));
@@ -220,7 +220,7 @@ async fn serve_tls<S: Service>(mut transport: Transport, tls: &ServerTls, servic
     let speaks_http2 = connection.alpn_protocol() == Some(b"h2");
     let (peer, socket) = (Rc::new(peer), Socket::ServerTls(Box::new(stream)));
     if speaks_http2 {
-        crate::h2::run(service, worker, peer, socket).await;
+        crate::multiplexed::http2::run(service, worker, peer, socket).await;
     } else {
         h1::run(service, Downstream::new(&worker, peer, Side::H1(H1::new(socket)))).await;
     }
