@@ -6,13 +6,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use mlua::{MultiValue, Table};
+use mlua::{MultiValue, Table, Thread};
 use portcullis_plugin::{Answer, Context, LateLogFields, ResponseHead};
 
 use crate::state::State;
 
+/// Makes the values that code which has waited is given.
+pub type Made = Box<dyn FnOnce(&mlua::Lua) -> mlua::Result<MultiValue>>;
+
 /// What code waits for; in the end it is given the values that this makes.
-pub type Waiting = Pin<Box<dyn Future<Output = Box<dyn FnOnce(&mlua::Lua) -> mlua::Result<MultiValue>>>>>;
+pub type Waiting = Pin<Box<dyn Future<Output = Made>>>;
+
+/// A light thread that waits.
+pub struct Light {
+    pub thread: Thread,
+    /// Unique within its run.
+    pub id: u32,
+    pub waiting: Waiting,
+}
 
 /// One request's side in Lua.
 pub struct Run {
@@ -26,12 +37,20 @@ pub struct Run {
     /// The status code set before there is a response.
     pub status: Cell<Option<u16>>,
     pub pending: RefCell<Option<Waiting>>,
+    /// Light threads that wait.
+    pub lights: RefCell<Vec<Light>>,
+    /// Light threads there have been.
+    pub lights_made: Cell<u32>,
     /// The head that went to the client, for body filters.
     pub response: RefCell<Option<ResponseHead>>,
     /// Fields for log entries, set when the request could not be changed any more.
     pub log_fields: LateLogFields,
     /// Bodies gathered by body filters, by plugin.
     pub bodies: RefCell<HashMap<String, Vec<u8>>>,
+    /// Code ended the request.
+    pub exited: Cell<bool>,
+    /// Takes the place of whether the client's certificate was verified (`kong.client.tls.set_client_verify`).
+    pub client_verify: RefCell<Option<String>>,
 }
 
 impl Run {
@@ -43,9 +62,13 @@ impl Run {
             said: RefCell::default(),
             status: Cell::new(None),
             pending: RefCell::default(),
+            lights: RefCell::default(),
+            lights_made: Cell::new(0),
             response: RefCell::default(),
             log_fields: LateLogFields::default(),
             bodies: RefCell::default(),
+            exited: Cell::new(false),
+            client_verify: RefCell::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mlua::{Lua, MultiValue, Table};
 
 use crate::moment::with;
+use crate::run::Made;
 use crate::settings::Settings;
 
 pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<()> {
@@ -39,7 +40,7 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
             with(|moment| {
                 *moment.run.pending.borrow_mut() = Some(Box::pin(async move {
                     tokio::time::sleep(length).await;
-                    Box::new(|_: &Lua| Ok(MultiValue::new())) as Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue>>
+                    Box::new(|_: &Lua| Ok(MultiValue::new())) as Made
                 }));
                 Ok(())
             })

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, UserData, UserDataRef, Value};
+use mlua::{IntoLuaMulti, Lua, LuaString, Table, UserData, UserDataRef, Value};
 use portcullis_wire::tls::UpstreamConfigs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::moment::with;
+use crate::run::Made;
 
 /// Idle connections kept for one address.
 const IDLE: usize = 32;
@@ -91,7 +92,7 @@ fn wait(operation: impl Future<Output = Outcome> + 'static) -> mlua::Result<()> 
                 Ok(Given::Bytes(bytes)) => lua.create_string(bytes)?.into_lua_multi(lua),
                 Ok(Given::Partial(problem, bytes)) => (Value::Nil, problem, lua.create_string(bytes)?).into_lua_multi(lua),
                 Err(problem) => (Value::Nil, problem).into_lua_multi(lua),
-            }) as Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue>>
+            }) as Made
         }));
         Ok(())
     })
