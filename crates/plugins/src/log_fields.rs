@@ -45,6 +45,9 @@ impl CustomFields {
 
     /// An exchange's record as JSON; none (and a line in the log) when it cannot be written.
     pub fn entry(&self, exchange: &Exchange<'_>) -> Option<Vec<u8>> {
+        if self.0.is_empty() {
+            return Some(serialize::text(exchange));
+        }
         let mut record = serialize::record(exchange);
         for (path, code) in &self.0 {
             match code.value(exchange) {
