@@ -23,6 +23,7 @@ mod postgres_start;
 mod proxying;
 mod router_flavors;
 mod session;
+mod shared_counts;
 mod streams;
 mod tls_and_http2;
 mod tour;

@@ -7,6 +7,7 @@
 //! Memory is bounded: entries whose windows have all ended go once a minute, and a shard that is full gives up an eighth of
 //! its entries, those whose windows end soonest.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +32,17 @@ pub enum Who<'a> {
     Text(&'a [u8]),
     /// A client without an address (a unix socket).
     Unknown,
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Id(id) => write!(f, "{id}"),
+            Who::Address(address) => write!(f, "{address}"),
+            Who::Text(text) => f.write_str(&String::from_utf8_lossy(text)),
+            Who::Unknown => f.write_str("unknown"),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_plugin::{
-    Answer, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Scopes, Step,
+    Answer, Count, Counting, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Rows, Scopes,
+    Step,
 };
 use portcullis_schema::{Check, Shorthand};
 use tokio::runtime::Handle;
@@ -42,6 +43,7 @@ pub struct ResponseRatelimiting {
 /// Where counts are kept.
 enum Place {
     Local(Arc<Counters>),
+    Database(Rows, Handle),
     Redis(Arc<Link>, Handle),
 }
 
@@ -80,11 +82,12 @@ impl Plugin for ResponseRatelimiting {
     const PHASES: Phases = Phases::ACCESS.and(Phases::HEADER_FILTER).and(Phases::BODY_FILTER).and(Phases::LOG);
     const SCOPES: Scopes = Scopes::HTTP;
     type Config = Config;
+    const NEED_DATABASE: &'static [(&'static str, &'static str)] = &[("policy", "cluster")];
 
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
         let place = match config.policy.unwrap_or_default() {
             Policy::Local => Place::Local(env.state.get()),
-            Policy::Cluster => return Err("the policy `cluster` is not supported yet, use `local` or `redis`".into()),
+            Policy::Cluster => Place::Database(env.rows.clone(), env.runtime.clone()),
             Policy::Redis => Place::Redis(env.state.get::<Links>().to(&config.redis, env), env.runtime.clone()),
         };
         Ok(Self {
@@ -132,8 +135,8 @@ impl Handler for ResponseRatelimiting {
                 let left = self.limits.iter().map(|limit| self.left(counters, limit, who, now)).collect();
                 self.admit(request, who, now, left).map_or(Step::Next, Step::Answer)
             }
-            Place::Redis(link, _) => Step::later(async move {
-                match add(link, self.additions(who, now, |_| Some(0))).await {
+            shared => Step::later(async move {
+                match self.used(shared, who, now).await {
                     Ok(used) => Ok(self.admit(request, who, now, self.left_of(&used))),
                     Err(error) if self.fault_tolerant => {
                         error!(error, "responses are not counted");
@@ -176,11 +179,21 @@ impl Handler for ResponseRatelimiting {
         let Some(usage) = exchange.request.context.get::<Usage>().filter(|usage| !usage.stopped) else { return };
         let counters = match &self.place {
             Place::Local(counters) => counters,
+            Place::Database(rows, runtime) => {
+                let by = |at: usize| Some(usage.increments[at].round() as u32).filter(|by| *by > 0);
+                let counts = self.counts(usage.who, usage.now, by);
+                if !counts.is_empty() {
+                    let rows = rows.clone();
+                    runtime.spawn(told(async move { rows.count(Counting::Responses, counts).await.map_err(|error| error.to_string()) }));
+                }
+                return;
+            }
             Place::Redis(link, runtime) => {
                 let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by > 0);
                 let additions = self.additions(usage.who, usage.now, by);
                 if !additions.is_empty() {
-                    runtime.spawn(tell(link.clone(), additions));
+                    let link = link.clone();
+                    runtime.spawn(told(async move { add(&link, additions).await }));
                 }
                 return;
             }
@@ -208,15 +221,44 @@ impl ResponseRatelimiting {
         None
     }
 
+    /// What is used of each limit's periods, as the nodes know it together.
+    async fn used(&self, place: &Place, who: Who, now: u64) -> std::result::Result<Vec<i64>, String> {
+        match place {
+            Place::Local(_) => Ok(Vec::new()),
+            Place::Database(rows, _) => {
+                let held = rows.count(Counting::Responses, self.counts(who, now, |_| Some(0))).await.map_err(|error| error.to_string())?;
+                Ok(held.into_iter().map(|held| i64::try_from(held).unwrap_or(i64::MAX)).collect())
+            }
+            Place::Redis(link, _) => add(link, self.additions(who, now, |_| Some(0))).await,
+        }
+    }
+
+    /// As [`Self::additions`], for the database.
+    fn counts(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<u32>) -> Vec<Count> {
+        let mut counts = Vec::new();
+        for (at, limit) in self.limits.iter().enumerate() {
+            let Some(by) = by(at) else { continue };
+            counts.extend(limit.periods.iter().map(|limited| {
+                let period = crate::rate_limiting::window::PERIODS[limited.period];
+                Count {
+                    identifier: who.to_string(),
+                    period: format!("{}_{}", limit.name, period.name()),
+                    start: period.window(now).start,
+                    service: self.service,
+                    route: self.route,
+                    by,
+                    bound: f64::INFINITY,
+                    lives: period.nominal_secs(),
+                }
+            }));
+        }
+        counts
+    }
+
     /// One addition for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
     fn additions(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Vec<Addition> {
         let route = self.route.unwrap_or(uuid::Uuid::nil());
         let service = self.service.unwrap_or(uuid::Uuid::nil());
-        let identifier = match who {
-            Who::Id(id) => id.to_string(),
-            Who::Address(address) => address.to_string(),
-            Who::Unknown => "unknown".to_owned(),
-        };
         let mut additions = Vec::new();
         for (at, limit) in self.limits.iter().enumerate() {
             let Some(by) = by(at) else { continue };
@@ -225,7 +267,7 @@ impl ResponseRatelimiting {
                 let start = period.window(now).start * 1000;
                 additions.push(Addition {
                     // The braces are a hash tag: all counters of a client live on one node of a cluster.
-                    key: format!("response-ratelimit:{{{route}:{service}:{identifier}}}:{start}:{}:{}", limit.name, period.name()),
+                    key: format!("response-ratelimit:{{{route}:{service}:{who}}}:{start}:{}:{}", limit.name, period.name()),
                     by,
                     lives: period.nominal_secs(),
                 });
@@ -276,8 +318,8 @@ impl ResponseRatelimiting {
     }
 }
 
-async fn tell(link: Arc<Link>, additions: Vec<Addition>) {
-    if let Err(error) = add(&link, additions).await {
+async fn told<T>(told: impl Future<Output = std::result::Result<T, String>>) {
+    if let Err(error) = told.await {
         error!(error, "a response is not counted");
     }
 }
