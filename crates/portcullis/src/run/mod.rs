@@ -153,6 +153,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
     prefix::write_pid(&settings.prefix)?;
+    prefix::keep_request_debug_token(&settings);
     ready();
     memory::give_back_code();
     info!(target: NOTICE, version = env!("CARGO_PKG_VERSION"), prefix = %settings.prefix.display(), workers = settings.workers, "serving");
@@ -175,6 +176,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                     logs.reopen();
                     sockets = opened;
                     settings = fresh;
+                    prefix::keep_request_debug_token(&settings);
                     info!(target: NOTICE, "reloaded");
                 }
                 Err(problem) => error!(problem, "not reloaded: the node serves on as before"),
