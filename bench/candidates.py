@@ -131,20 +131,18 @@ def haproxy(row, upstream, wrap=(), plain=False):
     return Running(["haproxy", "-db", "-f", path], port, "haproxy", prefix=("taskset", "-c", PROXY_CORE, *wrap))
 
 
-def declaration(upstream, routes, consumers, plugins):
-    """The declarative file of a row: one service, so many routes /r1 … (or /), and where asked for keys and plugins."""
-    paths = [{"name": f"r{n}", "paths": [f"/r{n}/"], "strip_path": False} for n in range(1, routes + 1)]
-    if routes == 1:
+def declaration(upstream, row):
+    """The declarative file of a row: one service, so many routes /r1 … (or /), and where asked for consumers and plugins."""
+    paths = [{"name": f"r{n}", "paths": [f"/r{n}/"], "strip_path": False} for n in range(1, row.routes + 1)]
+    if row.routes == 1:
         paths = [{"name": "r1", "paths": ["/"], "strip_path": False}]
     data = {"_format_version": "3.0", "services": [{"name": "canned", "url": f"http://{upstream}", "routes": paths}]}
-    if plugins:
-        data["plugins"] = [
-            {"name": "key-auth"},
-            {"name": "rate-limiting", "config": {"minute": 1_000_000_000, "policy": "local"}},
-            {"name": "prometheus", "config": {"status_code_metrics": True, "latency_metrics": True, "bandwidth_metrics": True}},
-        ]
+    if row.plugins:
+        data["plugins"] = json.loads(json.dumps(row.plugins).replace("@UPSTREAM@", upstream))
+    if row.consumers:
         data["consumers"] = [
-            {"username": f"c{n}", "keyauth_credentials": [{"key": f"key-{n}"}]} for n in range(1, consumers + 1)]
+            {"username": f"c{n}", "keyauth_credentials": [{"key": f"key-{n}"}], **{name: list(rows) for name, rows in row.consumer}}
+            for n in range(1, row.consumers + 1)]
     return data
 
 
@@ -164,10 +162,11 @@ def portcullis(program, row=None, upstream=None, wrap=(), database=False, prefix
         "KONG_SSL_CERT": cert, "KONG_SSL_CERT_KEY": key,
         "KONG_PROXY_ACCESS_LOG": "off", "KONG_UPSTREAM_KEEPALIVE_POOL_SIZE": "2048",
     }
+    environment.update(row.environment if row else ())
     if not database:
         file = os.path.join(RUN, "kong.json")
         with open(file, "w") as out:
-            json.dump(declaration(upstream, row.routes, row.consumers, row.plugins), out)
+            json.dump(declaration(upstream, row), out)
         environment.update(KONG_DATABASE="off", KONG_DECLARATIVE_CONFIG=file)
     running = Running([program, "start"], port, "portcullis", environment, ("taskset", "-c", PROXY_CORE, *wrap))
     running.admin = admin
@@ -182,7 +181,7 @@ def portcullis_with_database(program, row, upstream, wrap=()):
             return portcullis(program, row, upstream, wrap, True, prefix)
     shutil.rmtree(prefix, ignore_errors=True)
     with portcullis(program, row, upstream, (), True, prefix) as gateway:
-        fill_database(gateway.admin, declaration(upstream, row.routes, row.consumers, row.plugins))
+        fill_database(gateway.admin, declaration(upstream, row))
     with open(os.path.join(prefix, "upstream"), "w") as known:
         known.write(upstream)
     return portcullis(program, row, upstream, wrap, True, prefix)

@@ -25,6 +25,9 @@ def starter(name, options):
         program = os.path.join(options.binaries, "portcullis")
         start = candidates.portcullis_with_database if options.database else candidates.portcullis
         return lambda row, upstream, wrap=(): start(program, row, upstream, wrap)
+    if name == "portcullis-without":
+        program = os.path.join(options.binaries, "portcullis")
+        return lambda row, upstream, wrap=(): candidates.portcullis(program, row.without_plugins(), upstream, wrap)
     peer = {"nginx": candidates.nginx, "haproxy": candidates.haproxy}[name.split("-")[0]]
     return lambda row, upstream, wrap=(): peer(row, upstream, wrap, plain=name.endswith("-plain"))
 
@@ -122,7 +125,7 @@ def compare(options, upstream):
             report += [f"## {row.title}", "", f"Failed: {str(error)[:500]}", ""]
             continue
         counts = {}
-        if options.counts and row.name in ("bare", "post", "plugins", "tls", "h2"):
+        if options.counts and (row.plugins or row.name in ("bare", "post", "tls", "h2", "plugin-access-log")):
             counts, told = count_row(row, names, options, upstream)
             notes |= told
         if row.name == "bare":

@@ -9,7 +9,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }
 
 /// Whether two secrets are the same. Only their lengths can be told from the time it takes.
@@ -22,12 +27,14 @@ const LENIENT: GeneralPurposeConfig =
 
 /// Undoes base64 as Kong does: padding may be missing, and what stands behind it is not looked at.
 pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    decode(&GeneralPurpose::new(&alphabet::STANDARD, LENIENT), text)
+    static ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+    decode(&ENGINE, text)
 }
 
 /// The same for the alphabet that goes into URLs.
 pub fn base64_url(text: &[u8]) -> Option<Vec<u8>> {
-    decode(&GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT), text)
+    static ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+    decode(&ENGINE, text)
 }
 
 fn decode(engine: &GeneralPurpose, text: &[u8]) -> Option<Vec<u8>> {

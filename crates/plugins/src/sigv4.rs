@@ -4,6 +4,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
+use crate::secret::hex;
+
 /// What requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -69,16 +71,6 @@ pub fn sign(
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// The path is encoded once more: what is percent-encoded on the wire is signed with its `%` encoded.

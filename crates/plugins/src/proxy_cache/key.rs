@@ -125,13 +125,7 @@ impl Joined<'_> {
 
 /// A key as 64 hex digits.
 pub fn text(key: &Key) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(64);
-    for byte in key {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    crate::secret::hex(key)
 }
 
 /// A key from its 64 hex digits.

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_plugin::{
-    Answer, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Scopes, Step,
+    Answer, Count, Counting, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Rows, Scopes,
+    Step,
 };
 use portcullis_schema::{Check, Shorthand};
 use tokio::runtime::Handle;
@@ -42,6 +43,7 @@ pub struct ResponseRatelimiting {
 /// Where counts are kept.
 enum Place {
     Local(Arc<Counters>),
+    Database(Rows, Handle),
     Redis(Arc<Link>, Handle),
 }
 
@@ -80,11 +82,12 @@ impl Plugin for ResponseRatelimiting {
     const PHASES: Phases = Phases::ACCESS.and(Phases::HEADER_FILTER).and(Phases::BODY_FILTER).and(Phases::LOG);
     const SCOPES: Scopes = Scopes::HTTP;
     type Config = Config;
+    const NEED_DATABASE: &'static [(&'static str, &'static str)] = &[("policy", "cluster")];
 
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
         let place = match config.policy.unwrap_or_default() {
             Policy::Local => Place::Local(env.state.get()),
-            Policy::Cluster => return Err("the policy `cluster` is not supported yet, use `local` or `redis`".into()),
+            Policy::Cluster => Place::Database(env.rows.clone(), env.runtime.clone()),
             Policy::Redis => Place::Redis(env.state.get::<Links>().to(&config.redis, env), env.runtime.clone()),
         };
         Ok(Self {
@@ -132,8 +135,8 @@ impl Handler for ResponseRatelimiting {
                 let left = self.limits.iter().map(|limit| self.left(counters, limit, who, now)).collect();
                 self.admit(request, who, now, left).map_or(Step::Next, Step::Answer)
             }
-            Place::Redis(link, _) => Step::later(async move {
-                match add(link, self.additions(who, now, |_| Some(0))).await {
+            shared => Step::later(async move {
+                match self.used(shared, who, now).await {
                     Ok(used) => Ok(self.admit(request, who, now, self.left_of(&used))),
                     Err(error) if self.fault_tolerant => {
                         error!(error, "responses are not counted");
@@ -176,16 +179,26 @@ impl Handler for ResponseRatelimiting {
         let Some(usage) = exchange.request.context.get::<Usage>().filter(|usage| !usage.stopped) else { return };
         let counters = match &self.place {
             Place::Local(counters) => counters,
+            Place::Database(rows, runtime) => {
+                let by = |at: usize| Some(usage.increments[at].round() as i32).filter(|by| *by != 0);
+                let counts = self.counts(usage.who, usage.now, by);
+                if !counts.is_empty() {
+                    let rows = rows.clone();
+                    runtime.spawn(told(async move { rows.count(Counting::Responses, counts).await.map_err(|error| error.to_string()) }));
+                }
+                return;
+            }
             Place::Redis(link, runtime) => {
-                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by > 0);
+                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by != 0);
                 let additions = self.additions(usage.who, usage.now, by);
                 if !additions.is_empty() {
-                    runtime.spawn(tell(link.clone(), additions));
+                    let link = link.clone();
+                    runtime.spawn(told(async move { add(&link, additions).await }));
                 }
                 return;
             }
         };
-        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment > 0.0) {
+        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment != 0.0) {
             let periods = limit.periods.iter().map(|limited| (limited.period, window(limited.period, usage.now)));
             counters.add(self.key(limit, usage.who), periods, *increment, usage.now);
         }
@@ -196,27 +209,56 @@ impl ResponseRatelimiting {
     /// Tells of what is left, and notes it for the response; or the refusal, if that is wanted.
     fn admit(&self, request: &mut Request, who: Who, now: u64, left: Vec<Vec<f64>>) -> Option<Box<Answer>> {
         for (limit, left) in self.limits.iter().zip(&left) {
-            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
-            if self.block_on_first_violation && least <= 0.0 {
+            // As in Kong, what was overdrawn by a response doesn't count as used up here: the next response is withheld.
+            if self.block_on_first_violation && left.contains(&0.0) {
                 return Some(Box::new(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name))));
             }
-            if !self.hide_client_headers {
-                request.response_headers.set(&limit.remaining_header, number::text(least.max(0.0)).as_bytes());
-            }
+            // Kong shows this one whatever `hide_client_headers` says.
+            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
+            request.response_headers.set(&limit.remaining_header, number::text(least).as_bytes());
         }
         request.context.set(Usage { who, now, left, increments: vec![0.0; self.limits.len()], stopped: false });
         None
+    }
+
+    /// What is used of each limit's periods, as the nodes know it together.
+    async fn used(&self, place: &Place, who: Who, now: u64) -> std::result::Result<Vec<i64>, String> {
+        match place {
+            Place::Local(_) => Ok(Vec::new()),
+            Place::Database(rows, _) => {
+                let held = rows.count(Counting::Responses, self.counts(who, now, |_| Some(0))).await.map_err(|error| error.to_string())?;
+                Ok(held.into_iter().map(|held| i64::try_from(held).unwrap_or(i64::MAX)).collect())
+            }
+            Place::Redis(link, _) => add(link, self.additions(who, now, |_| Some(0))).await,
+        }
+    }
+
+    /// As [`Self::additions`], for the database.
+    fn counts(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i32>) -> Vec<Count> {
+        let mut counts = Vec::new();
+        for (at, limit) in self.limits.iter().enumerate() {
+            let Some(by) = by(at) else { continue };
+            counts.extend(limit.periods.iter().map(|limited| {
+                let period = crate::rate_limiting::window::PERIODS[limited.period];
+                Count {
+                    identifier: who.to_string(),
+                    period: format!("{}_{}", limit.name, period.name()),
+                    start: period.window(now).start,
+                    service: self.service,
+                    route: self.route,
+                    by,
+                    bound: f64::INFINITY,
+                    lives: period.nominal_secs(),
+                }
+            }));
+        }
+        counts
     }
 
     /// One addition for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
     fn additions(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Vec<Addition> {
         let route = self.route.unwrap_or(uuid::Uuid::nil());
         let service = self.service.unwrap_or(uuid::Uuid::nil());
-        let identifier = match who {
-            Who::Id(id) => id.to_string(),
-            Who::Address(address) => address.to_string(),
-            Who::Unknown => "unknown".to_owned(),
-        };
         let mut additions = Vec::new();
         for (at, limit) in self.limits.iter().enumerate() {
             let Some(by) = by(at) else { continue };
@@ -225,7 +267,7 @@ impl ResponseRatelimiting {
                 let start = period.window(now).start * 1000;
                 additions.push(Addition {
                     // The braces are a hash tag: all counters of a client live on one node of a cluster.
-                    key: format!("response-ratelimit:{{{route}:{service}:{identifier}}}:{start}:{}:{}", limit.name, period.name()),
+                    key: format!("response-ratelimit:{{{route}:{service}:{who}}}:{start}:{}:{}", limit.name, period.name()),
                     by,
                     lives: period.nominal_secs(),
                 });
@@ -267,7 +309,7 @@ impl ResponseRatelimiting {
             for item in String::from_utf8_lossy(value).split(',') {
                 let Some((name, number)) = item.split_once('=') else { continue };
                 let limit = self.limits.iter().position(|limit| *limit.name == *name.trim());
-                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite());
                 if let (Some(at), Some(number)) = (limit, number) {
                     increments[at] = number;
                 }
@@ -276,8 +318,8 @@ impl ResponseRatelimiting {
     }
 }
 
-async fn tell(link: Arc<Link>, additions: Vec<Addition>) {
-    if let Err(error) = add(&link, additions).await {
+async fn told<T>(told: impl Future<Output = std::result::Result<T, String>>) {
+    if let Err(error) = told.await {
         error!(error, "a response is not counted");
     }
 }

@@ -57,7 +57,7 @@ impl Worker {
         let begun = super::begin(request);
         let targets = self.targets(service, request, routed).await;
         if matches!(targets, Ok(Targets::Name { .. }) | Err(_)) {
-            super::note(request, Stage::Dns, begun);
+            super::note(request, Stage::Dns, None, begun);
         }
         let targets = targets?;
         let balanced = Instant::now();
