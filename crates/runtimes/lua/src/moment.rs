@@ -17,7 +17,6 @@ pub enum Phase {
     /// Modules are being loaded.
     Init,
     InitWorker,
-    Certificate,
     Rewrite,
     Access,
     HeaderFilter,
@@ -36,7 +35,6 @@ impl Phase {
         match self {
             Phase::Init => "init",
             Phase::InitWorker => "init_worker",
-            Phase::Certificate => "certificate",
             Phase::Rewrite => "rewrite",
             Phase::Access => "access",
             Phase::HeaderFilter => "header_filter",
@@ -54,7 +52,6 @@ impl Phase {
             Phase::Init => 0,
             Phase::Timer => 0x1_0000,
             Phase::InitWorker => 0x1,
-            Phase::Certificate => 0x2,
             Phase::Rewrite => 0x10,
             Phase::Access => 0x20,
             Phase::Response => 0x80,

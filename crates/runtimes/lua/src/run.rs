@@ -47,10 +47,6 @@ pub struct Run {
     pub log_fields: LateLogFields,
     /// Bodies gathered by body filters, by plugin.
     pub bodies: RefCell<HashMap<String, Vec<u8>>>,
-    /// Code ended the request.
-    pub exited: Cell<bool>,
-    /// Takes the place of whether the client's certificate was verified (`kong.client.tls.set_client_verify`).
-    pub client_verify: RefCell<Option<String>>,
 }
 
 impl Run {
@@ -67,8 +63,6 @@ impl Run {
             response: RefCell::default(),
             log_fields: LateLogFields::default(),
             bodies: RefCell::default(),
-            exited: Cell::new(false),
-            client_verify: RefCell::default(),
         }
     }
 
