@@ -25,7 +25,7 @@ pub enum Kept {
     Memory(Arc<Memory>),
     Database(Rows),
     Redis { link: Arc<Link>, namespace: String },
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 impl Kept {
@@ -50,8 +50,8 @@ impl Kept {
                 let link = env.state.get::<Links>().to(&place, env);
                 Ok(Self::Redis { link, namespace: redis.extra_options.namespace.clone() })
             }
-            "consul" => Ok(Self::Remote(Remote::consul(&config.storage_config.consul, env))),
-            "vault" => Ok(Self::Remote(Remote::vault(&config.storage_config.vault, env))),
+            "consul" => Ok(Self::Remote(Box::new(Remote::consul(&config.storage_config.consul, env)))),
+            "vault" => Ok(Self::Remote(Box::new(Remote::vault(&config.storage_config.vault, env)))),
             other => Err(Error::from(format!("there is no storage named {other}"))),
         }
     }
