@@ -7,6 +7,7 @@ mod bad_input;
 mod bodies;
 mod config_changes;
 mod declarative;
+mod forwarded;
 mod framing;
 mod grpc;
 mod ldap_auth;

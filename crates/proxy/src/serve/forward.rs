@@ -216,8 +216,9 @@ impl Worker {
     fn write_head(&self, out: &mut Vec<u8>, request: &Request, stripped: &[u8], host: &[u8], body: &Body) {
         out.clear();
         let client = &request.client;
-        let peer = &client.peer.address_text;
         // The usual client has one address, which the connection keeps as text.
+        let behind = client.peer.proxy_protocol.map(|_| address_text(client.ip));
+        let peer = behind.as_ref().map_or(&*client.peer.address_text, |text| text.as_bytes());
         let other = (client.forwarded_ip != client.ip).then(|| address_text(client.forwarded_ip));
         let hop = Hop { host, peer, real_ip: other.as_ref().map_or(peer, |text| text.as_bytes()), stripped };
         let body = match body {
