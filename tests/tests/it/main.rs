@@ -9,6 +9,7 @@ mod beyond_kong;
 mod bodies;
 mod config_changes;
 mod declarative;
+mod forwarded;
 mod framing;
 mod grpc;
 mod ldap_auth;

@@ -75,8 +75,8 @@ impl Worker {
             let place = match self.place(&targets, &tried, attempt, request) {
                 Ok(place) => place,
                 Err(end) if attempt == 0 => return Err(end),
-                // The balancer has nobody left: the last failure is the answer.
-                Err(_) => break,
+                // The balancer has nobody left, which goes before the failure that led there, as in Kong.
+                Err(_) => return Err(End::Low(503)),
             };
             trace.proxied = true;
             let host = host_header(service, request, &place);
@@ -216,8 +216,9 @@ impl Worker {
     fn write_head(&self, out: &mut Vec<u8>, request: &Request, stripped: &[u8], host: &[u8], body: &Body) {
         out.clear();
         let client = &request.client;
-        let peer = &client.peer.address_text;
         // The usual client has one address, which the connection keeps as text.
+        let behind = client.peer.proxy_protocol.map(|_| address_text(client.ip));
+        let peer = behind.as_ref().map_or(&*client.peer.address_text, |text| text.as_bytes());
         let other = (client.forwarded_ip != client.ip).then(|| address_text(client.forwarded_ip));
         let hop = Hop { host, peer, real_ip: other.as_ref().map_or(peer, |text| text.as_bytes()), stripped };
         let body = match body {
@@ -303,13 +304,13 @@ fn wants_response(bound: &Bound, request: &Request) -> bool {
     bound.phases.has(Phases::RESPONSE) && bound.handler.as_ref().is_ok_and(|handler| handler.buffers(request))
 }
 
-/// Tells the balancer of a failed try. Kong does not count the last one when no connection came about.
+/// Tells the balancer of a failed try. Of the last one Kong counts the status that the client sees instead.
 pub(super) fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
     let (Targets::Balancer(balancer, _), Some(picked)) = (targets, &place.picked) else { return };
     let outcome = match failure.kind {
         UpstreamErrorKind::ReadTimeout | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout => Outcome::TimedOut,
         UpstreamErrorKind::ClientGone | UpstreamErrorKind::ClientBody(_) => return,
-        _ if last => return,
+        _ if last => Outcome::Status(502),
         _ => Outcome::ConnectFailed,
     };
     balancer.report(&picked.peer, outcome);

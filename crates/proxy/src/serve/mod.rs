@@ -427,8 +427,19 @@ async fn read_body(request: &mut Request, down: &mut Downstream, limit: u64) -> 
 fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down: &Downstream) -> portcullis_plugin::Client {
     let mut client = client_of_peer(settings, down.peer());
     client.connection_requests = down.requests_on_connection();
+    let announced = client.ip;
+    if let Some(own) = down.peer().proxy_protocol {
+        // A PROXY header is an announcement like any other: it takes a trusted peer, and a setting that asks for it.
+        client.ip = own.peer.map(|address| address.ip());
+        client.port = own.peer.map_or(0, |address| address.port());
+        client.forwarded_ip = client.ip;
+        client.trusted = client::is_trusted(settings, client.ip);
+        client.listen_ip = own.local.map(|local| local.ip());
+        client.listen_port = client::mapped_port(settings, own.local.map_or(0, |local| local.port()));
+    }
     if client.trusted {
-        client.forwarded_ip = client::real_ip(settings, headers).or(client.ip);
+        client.forwarded_ip =
+            if settings.real_ip_header == "proxy_protocol" { announced } else { client::real_ip(settings, headers).or(client.ip) };
         client.forwarded_https = client::forwarded_https(headers).unwrap_or(client.https);
     }
     client
