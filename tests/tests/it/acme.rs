@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// An authority over plain HTTP. It looks at requests' shape and order, and for the proof at the gateway; their signatures are
 /// checked by tests of the plugin.
-struct Directory {
+pub struct Directory {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -54,7 +54,8 @@ impl Directory {
         format!("http://{}/directory", self.address)
     }
 
-    fn orders(&self) -> usize {
+    /// How many orders there were.
+    pub fn orders(&self) -> usize {
         self.state.orders.lock().unwrap().len()
     }
 }
@@ -202,7 +203,7 @@ fn authority(directory: &std::path::Path) {
 }
 
 /// The certificate that a client is shown for a name, in DER.
-fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
+pub fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
     let (config, witness) = crate::tls_and_http2::settings("http/1.1");
     let server = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = rustls::ClientConnection::new(config, server).unwrap();
@@ -214,7 +215,7 @@ fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
     certificate.clone()
 }
 
-fn issuer(certificate: &[u8]) -> String {
+pub fn issuer(certificate: &[u8]) -> String {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).unwrap();
     certificate.issuer().iter_common_name().next().map_or_else(String::new, |name| name.as_str().unwrap().to_owned())
 }
@@ -223,7 +224,7 @@ fn with_acme(storage: &str) -> (Gateway, Directory, Upstream, tempfile::TempDir)
     with_acme_in(json!({"storage": storage}))
 }
 
-fn with_acme_in(storage: Value) -> (Gateway, Directory, Upstream, tempfile::TempDir) {
+pub fn with_acme_in(storage: Value) -> (Gateway, Directory, Upstream, tempfile::TempDir) {
     let upstream = Upstream::start();
     let gateway = Gateway::before(&upstream);
     let ca = tempfile::TempDir::new().unwrap();

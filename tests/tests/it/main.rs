@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod acme;
+mod acme_stores;
 mod auth_together;
 mod bad_input;
 mod beyond_kong;
