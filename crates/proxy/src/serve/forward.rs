@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::upstream_head::{self, BodyHeaders, Hop};
-use super::{End, Resolved, Routed, Trace, respond};
+use super::{End, Resolved, Routed, Trace, grpc, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
@@ -146,12 +146,14 @@ impl Worker {
         let switching = response.status == 101;
         let buffered = !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| wants_response(bound, request)));
         let mut body = Vec::new();
+        let mut trailing: SmallVec<[String; 2]> = SmallVec::new();
         if buffered {
             let limit = self.gateway.settings.max_buffered_response;
             up.read_body(&mut body, limit).await.map_err(|failure| status_of(&failure).map_or_else(|end| end, End::Low))?;
             // Whoever sees the whole response sees its trailers too.
             for (name, value) in up.trailers() {
                 response.headers.append(name, value);
+                trailing.push(name.to_owned());
             }
             for bound in resolved.iter() {
                 if !wants_response(bound, request) {
@@ -172,7 +174,8 @@ impl Worker {
             respond::filter_body(&mut body, request, resolved);
             response.framing = Framing::Length(body.len() as u64);
             response.headers.remove_known(Known::ContentLength);
-            return match down.respond(&mut response, &body).await {
+            let trailers = grpc::take_trailers(&mut response.headers, &trailing, request.head.version);
+            return match down.respond_with_trailers(&mut response, &body, &trailers).await {
                 Ok(()) => Ok(response),
                 Err(_) => Err(End::Gone),
             };

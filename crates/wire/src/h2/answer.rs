@@ -18,7 +18,7 @@ use crate::upstream::UpstreamResponse;
 use crate::worker::{Timer, Worker};
 
 impl Downstream {
-    pub(crate) async fn h2_respond(&mut self, head: &mut ResponseHead, body: &[u8]) -> Result<(), ClientGone> {
+    pub(crate) async fn h2_respond(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
         let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = self else { return Err(ClientGone) };
         let bodiless = head.status < 200 || matches!(head.status, 204 | 304);
         // The length is ours to say, but for answers whose body is elsewhere.
@@ -27,12 +27,13 @@ impl Downstream {
         if !bodiless && !keeps_length {
             response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
         }
-        let body = if bodiless || exchange.is_head { &[] } else { body };
+        let (body, trailers) = if bodiless || exchange.is_head { (&[][..], &[][..]) } else { (body, trailers) };
         exchange.answer = Answer::Begun;
-        let stream = h2.respond.send_response(response, body.is_empty()).map_err(|_| ClientGone)?;
-        if !body.is_empty() {
+        let ends_here = body.is_empty() && trailers.is_empty();
+        let stream = h2.respond.send_response(response, ends_here).map_err(|_| ClientGone)?;
+        if !ends_here {
             let stream = h2.stream.insert(stream);
-            send(stream, timer, worker, Bytes::copy_from_slice(body), true).await?;
+            pass_on(stream, timer, worker, body.to_vec(), Some(trailers)).await.map_err(|_| ClientGone)?;
             exchange.sent += body.len() as u64;
             exchange.body_sent = body.len() as u64;
         }
