@@ -64,7 +64,13 @@ pub async fn upsert(admin: &Admin, scope: &Scope, address: &Address, mut input: 
     let _editing = admin.editing().await;
     match address {
         Address::Id(id) => {
-            input.insert("id".to_owned(), id.to_string().into());
+            // A wrong id is told, one of another row is not looked at.
+            let wrong = input.get("id").is_some_and(|given| {
+                !given.is_null() && schema.field("id").is_some_and(|field| field.check(given).is_err())
+            });
+            if !wrong {
+                input.insert("id".to_owned(), id.to_string().into());
+            }
         }
         Address::Named(field, value) => {
             input.insert(field.clone(), value.as_str().into());

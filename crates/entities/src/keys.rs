@@ -26,7 +26,7 @@ pub struct Key {
     #[field(string().referenceable().encrypted())]
     pub jwk: Option<String>,
     /// A pair in PEM, or half of one.
-    #[field(record::<PemPair>().checks(vec![Check::AtLeastOneOf(vec!["private_key", "public_key"])]).shown("required", false))]
+    #[field(record::<PemPair>().checks(vec![Check::AtLeastOneOf(vec!["private_key", "public_key"])]).custom(check_pair).shown("required", false))]
     pub pem: Option<PemPair>,
     /// Labels to filter by.
     #[field(tags())]
@@ -94,24 +94,37 @@ fn check_key(record: &Record) -> Result<(), Vec<(String, Value)>> {
             return complain("@entity", BAD_JWK);
         }
     }
-    let Some(Value::Object(pair)) = record.get("pem") else { return Ok(()) };
-    let half = |name: &str| pair.get(name).filter(|value| !portcullis_schema::is_reference(value)).and_then(Value::as_str);
+    Ok(())
+}
+
+/// What OpenSSL says of a text that is no key; Kong glues it to its own words.
+const NO_KEY: &str =
+    "pkey.new:load_key: error:1E08010C:DECODER routines:OSSL_DECODER_from_bio:unsupported:crypto/encode_decode/decoder_lib.c:102:";
+
+/// Whether a pair consists of keys, and of halves of one key. Nobody knows what a secret kept elsewhere will be.
+fn check_pair(pair: &Value) -> Result<(), String> {
+    let given = |name: &str| pair.get(name).filter(|value| !value.is_null());
+    if [given("private_key"), given("public_key")].into_iter().flatten().any(portcullis_schema::is_reference) {
+        return Ok(());
+    }
+    let half = |name: &str| given(name).and_then(Value::as_str);
+    let complain = |text: &str| Err(text.to_owned());
     let public = match half("public_key") {
         Some(text) => match pem::PublicKey::from_pem(text) {
             Some(key) => Some(key),
-            None => return complain("pem", "could not load public key"),
+            None => return complain("could not load public key"),
         },
         None => None,
     };
     let private = match half("private_key") {
         Some(text) => match pem::public_half(text) {
             Some(key) => Some(key),
-            None => return complain("pem", "could not load private key"),
+            None => return Err(format!("could not load private key{NO_KEY}")),
         },
         None => None,
     };
     match (public, private) {
-        (Some(public), Some(private)) if public != private => complain("pem", "public key does not match private key"),
+        (Some(public), Some(private)) if public != private => complain("public key does not match private key"),
         _ => Ok(()),
     }
 }

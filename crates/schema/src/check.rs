@@ -1,5 +1,6 @@
 //! Rules that span several fields of a record (Kong's entity checks).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +8,9 @@ use serde_json::Value;
 
 use crate::validate::{is_reference, keeps};
 use crate::violation::ENTITY;
-use crate::{Op, Record, Rule, Violations};
+use crate::{Field, Kind, Op, Record, Rule, Violations};
+
+type Fields = [(Cow<'static, str>, Field)];
 
 /// Complaints, each under the field (dotted path, or `@entity`) that it is about.
 pub type Complaints = Vec<(String, Value)>;
@@ -71,20 +74,82 @@ pub enum Check {
 }
 
 /// Runs the checks of a record whose fields have been checked, adding to what was found there.
-///
-/// A check is left out when a field it looks at is wrong already, holds a vault reference, or lies in a nested record that
-/// is null. Checks on presence look at whatever is there.
-pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Violations) {
+pub(crate) fn run(fields: &Fields, checks: &[Check], record: &Record, op: Op, violations: &mut Violations) {
     for check in checks {
-        if let Err(complaints) = run_one(check, record, op, violations) {
-            for (path, complaint) in complaints {
-                match check {
-                    // The last word on a field has the condition that it broke.
-                    Check::Conditional { then_field, .. } if path == *then_field => violations.put(&path, complaint),
-                    _ => violations.add(&path, complaint),
+        let complaints = match stand(fields, check, record, op, violations) {
+            Stand::Due => run_one(check, record, op, violations).err().unwrap_or_default(),
+            Stand::Moot => continue,
+            Stand::Lacking(names) => {
+                let when_updating = if op == Op::Update { " when updating" } else { "" };
+                let text = format!("field required for entity check{when_updating}");
+                names.into_iter().map(|name| (name.to_owned(), Value::from(text.as_str()))).collect()
+            }
+        };
+        for (path, complaint) in complaints {
+            // The last word on a field has the check that it broke.
+            if path == ENTITY { violations.add(&path, complaint) } else { violations.put(&path, complaint) }
+        }
+    }
+}
+
+/// Whether a check can be made.
+enum Stand {
+    Due,
+    Moot,
+    /// Not without these fields, which is a complaint of its own.
+    Lacking(Vec<&'static str>),
+}
+
+/// A check is moot when a field it looks at holds a vault reference, when it looks at fields none of which is there, or, for
+/// the kinds of check that need sound values, when a field of the outermost record is wrong already.
+fn stand(fields: &Fields, check: &Check, record: &Record, op: Op, so_far: &Violations) -> Stand {
+    let names = named(check);
+    let presence = matches!(
+        check,
+        Check::AtLeastOneOf(_) | Check::ConditionalAtLeastOneOf { .. } | Check::MutuallyExclusive(_) | Check::MutuallyRequired(_)
+    );
+    let sound = matches!(
+        check,
+        Check::MutuallyExclusive(_) | Check::MutuallyRequired(_) | Check::Custom { .. } | Check::Code { .. } | Check::Hidden { .. }
+    );
+    let needed: &[&str] = match check {
+        Check::OnlyOneOf(_) | Check::Distinct(_) | Check::Custom { .. } | Check::Code { .. } => &names,
+        Check::Conditional { if_field, .. } => std::slice::from_ref(if_field),
+        _ => &[],
+    };
+    let mut all_missing = true;
+    let mut lacking = Vec::new();
+    for name in &names {
+        match at(record, name) {
+            Some(value) => {
+                all_missing = false;
+                // Nobody knows what a secret kept elsewhere will be.
+                if is_reference(value) && field_at(fields, name).is_some_and(|field| field.referenceable && matches!(field.kind, Kind::String)) {
+                    return Stand::Moot;
                 }
             }
+            None if needed.contains(name) => lacking.push(*name),
+            None => {}
         }
+    }
+    // Kong keeps its complaints by the whole path, so what is wrong in a nested record holds no check up.
+    if sound && names.iter().any(|name| so_far.0.contains_key(*name)) {
+        return Stand::Moot;
+    }
+    if all_missing && !names.is_empty() && !(presence && op != Op::Update) {
+        return Stand::Moot;
+    }
+    if lacking.is_empty() { Stand::Due } else { Stand::Lacking(lacking) }
+}
+
+/// The field at a dotted path.
+fn field_at<'a>(fields: &'a Fields, path: &str) -> Option<&'a Field> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let field = fields.iter().find(|(name, _)| name == first).map(|(_, field)| field)?;
+    match (rest, &field.kind) {
+        (None, _) => Some(field),
+        (Some(rest), Kind::Record(inner)) => field_at(&inner.fields, rest),
+        _ => None,
     }
 }
 
@@ -92,25 +157,18 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
     let when_updating = if op == Op::Update { "when updating, " } else { "" };
     let entity = |text: String| Err(vec![(ENTITY.to_owned(), Value::String(text))]);
     let filled = |names: &[&str]| names.iter().filter(|name| is_filled(record, name)).count();
-    let referenced = |names: &[&str]| names.iter().any(|name| at(record, name).is_some_and(is_reference));
     let wrong = |names: &[&str]| names.iter().any(|name| so_far.at(name).is_some());
-    // Nobody knows what a secret kept elsewhere will be.
-    if referenced(&named(check)) {
-        return Ok(());
-    }
     match check {
-        // Of a record that is missing as a whole this has been said already.
-        Check::AtLeastOneOf(names) if names.iter().all(|name| in_missing_record(record, name)) => Ok(()),
         Check::AtLeastOneOf(names) if filled(names) == 0 => {
             entity(format!("{when_updating}at least one of these fields must be non-empty: {}", quoted(names)))
         }
         Check::OnlyOneOf(names) if filled(names) != 1 => {
             entity(format!("exactly one of these fields must be non-empty: {}", quoted(names)))
         }
-        Check::MutuallyExclusive(names) if filled(names) > 1 && !wrong(names) => {
+        Check::MutuallyExclusive(names) if filled(names) > 1 => {
             entity(format!("only one or none of these fields must be set: {}", quoted(names)))
         }
-        Check::MutuallyRequired(names) if (1..names.len()).contains(&filled(names)) && !wrong(names) => {
+        Check::MutuallyRequired(names) if (1..names.len()).contains(&filled(names)) => {
             entity(format!("all or none of these fields must be set: {}", quoted(names)))
         }
         Check::Distinct(names) => {
@@ -119,7 +177,8 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
             if repeated { entity(format!("values of these fields must be distinct: {}", quoted(names))) } else { Ok(()) }
         }
         Check::Conditional { if_field, if_match, then_field, then_match, then_required, then_error } => {
-            let (Some(condition), Some(value)) = (at(record, if_field), at(record, then_field)) else { return Ok(()) };
+            let Some(condition) = at(record, if_field) else { return Ok(()) };
+            let value = at(record, then_field).unwrap_or(&Value::Null);
             if wrong(&[*if_field]) || keeps(if_match, false, condition).is_err() {
                 return Ok(());
             }
@@ -145,14 +204,8 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
                 |text| text.replace("%s", &names),
             ))
         }
-        Check::Custom { fields: names, check } | Check::Hidden { fields: names, check } => {
-            if wrong(names) {
-                Ok(())
-            } else {
-                check(record)
-            }
-        }
-        Check::Code { fields: names, check } if !wrong(names) && !referenced(names) => (check.0)(record),
+        Check::Custom { check, .. } | Check::Hidden { check, .. } => check(record),
+        Check::Code { check, .. } => (check.0)(record),
         _ => Ok(()),
     }
 }
@@ -193,11 +246,6 @@ pub(crate) fn at<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
         value = value.as_object()?.get(segment)?;
     }
     Some(value)
-}
-
-/// Whether the outermost record of a dotted path is null.
-fn in_missing_record(record: &Record, path: &str) -> bool {
-    path.split_once('.').is_some_and(|(outer, _)| record.get(outer).is_some_and(Value::is_null))
 }
 
 /// Neither null nor empty.

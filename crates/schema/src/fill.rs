@@ -25,16 +25,24 @@ pub(crate) fn fill_record(fields: &[(Cow<'static, str>, Field)], record: &mut Re
                 let given = value.take();
                 *value = fill_field(name, field, Some(given), moment);
             }
+            // What has to be given and wasn't stays missing: to some checks that is not the same as null.
+            None if is_lacking(field) => {}
             None => _ = record.insert(name.to_string(), fill_field(name, field, None, moment)),
         }
     }
+}
+
+/// Whether nothing can stand in for a field that isn't given.
+fn is_lacking(field: &Field) -> bool {
+    field.required && !field.auto && field.default.is_none() && !matches!(field.kind, Kind::Record(_))
 }
 
 fn fill_field(name: &str, field: &Field, given: Option<Value>, moment: Moment) -> Value {
     let new = moment.op != Op::Update;
     if field.auto && field.rules.iter().any(|rule| matches!(rule, Rule::Timestamp)) {
         // What a client says about the last change is never kept; what it says about the first is.
-        if name != "created_at" || given.as_ref().is_none_or(Value::is_null) {
+        let kept = name == "created_at" && given.as_ref().is_some_and(|given| !new || !given.is_null());
+        if !kept {
             return timestamp(&field.kind, moment.now);
         }
     }
@@ -47,6 +55,8 @@ fn fill_field(name: &str, field: &Field, given: Option<Value>, moment: Moment) -
             Some(_) => {}
         }
     }
+    // To Kong `false` is no record at all.
+    let given = given.filter(|given| !matches!((&field.kind, given), (Kind::Record(_), Value::Bool(false))));
     let required_record = field.required && matches!(field.kind, Kind::Record(_));
     let mut value = match given {
         Some(value) => value,

@@ -158,7 +158,11 @@ pub fn url() -> Field {
 }
 /// Whether a text is a URL with scheme and host.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let is_scheme = |scheme: &&str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if host.is_empty() || host.starts_with(':') {
@@ -217,10 +221,12 @@ pub fn no_service() -> Field {
 }
 /// A cookie's name or a header's: token characters of RFC 7230.
 pub fn cookie_name() -> Field {
+    const NO_TOKEN: &str = "contains one or more invalid characters. ASCII control characters (0-31;127), space, tab and the \
+        characters ()<>@,;:\\\"/?={}[] are not allowed.";
     string().custom(|value| {
         text(value, |name| {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.bytes().all(fits) { Ok(()) } else { Err(format!("bad cookie name '{name}'")) }
+            let fits = |byte: u8| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/?={}[]".contains(&byte);
+            if name.bytes().all(fits) { Ok(()) } else { Err(NO_TOKEN.to_owned()) }
         })
     })
 }

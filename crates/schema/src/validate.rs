@@ -34,7 +34,7 @@ pub(crate) fn check_record(fields: &[(Cow<'static, str>, Field)], checks: &[Chec
     for name in record.keys().filter(|name| unknown && !fields.iter().any(|(known, _)| known == *name)) {
         violations.0.insert(name.clone(), "unknown field".into());
     }
-    crate::check::run(checks, record, op, &mut violations);
+    crate::check::run(fields, checks, record, op, &mut violations);
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
@@ -260,7 +260,7 @@ fn check_rule(rule: &Rule, value: &Value) -> Result<(), String> {
             complain(float.is_some_and(|number| number <= *bound), &|| format!("value must be greater than {}", lua::number(*bound)))
         }
         Rule::Between(low, high) => complain(float.is_some_and(|number| number < *low || number > *high), &|| {
-            format!("value should be between {} and {}", lua::number(*low), lua::number(*high))
+            format!("value should be between {} and {}", low.trunc() as i64, high.trunc() as i64)
         }),
         Rule::LenEq(length) => complain(len(value) != *length, &|| format!("length must be {length}")),
         Rule::LenMin(length) => complain(len(value) < *length, &|| format!("length must be at least {length}")),
