@@ -21,7 +21,7 @@ pub fn custom_fields_by_lua() -> Field {
 /// Complains about code that cannot be parsed. A program without an engine takes any.
 fn parsed(code: &Value) -> std::result::Result<(), String> {
     let (Some(engine), Some(code)) = (script::engine(), code.as_str()) else { return Ok(()) };
-    engine.check(code).map_err(|problem| format!("error parsing function: {problem}"))
+    engine.check(code).map_err(|problem| format!("Error parsing function: {problem}"))
 }
 
 /// The fields that an instance adds to its records, by dotted path.

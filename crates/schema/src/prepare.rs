@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::check::at;
+use crate::check::{at, is_filled};
 use crate::fill::{Moment, fill_record};
 use crate::validate::{check_partly, check_record, check_value, is_uuid, same};
 use crate::violation::ENTITY;
@@ -298,21 +298,26 @@ fn show_moved(fields: &[(Cow<'static, str>, Field)], shorthands: &[Shorthand], r
     }
 }
 
-/// A transformation gets its inputs and what it needs together: neither one without the other, and no new need for old
-/// inputs. Answers the complaint if it doesn't.
+/// A transformation gets its inputs and what it needs together. A change that alters what it needs, or leaves it out, has to
+/// bring all of it; one that doesn't finds it in the row. Answers the complaint if something is missing.
 fn unmet_needs(fields: &Fields, transform: &Transform, input: &Record, existing: Option<&Record>) -> Option<String> {
-    let of = |record: &Record, path: &str| at(record, path).filter(|value| !value.is_null() && *value != "").cloned();
-    let kept = |path: &str| existing.and_then(|existing| of(existing, path));
-    let some_given = transform.inputs.iter().any(|name| of(input, name).is_some());
-    let all_given = transform.inputs.iter().all(|name| of(input, name).is_some());
-    // A new row makes some of it by itself.
-    let made = |path: &str| existing.is_none() && fields.iter().any(|(name, field)| name == path && field.auto);
-    let all_there = transform.needs.iter().all(|path| made(path) || of(input, path).or_else(|| kept(path)).is_some());
-    let changed = existing.is_some() && transform.needs.iter().any(|path| of(input, path).is_some_and(|new| Some(new) != kept(path)));
-    if (all_given || !changed) && (all_there || !some_given) {
+    if transform.needs.is_empty() {
         return None;
     }
-    let names: Vec<String> = transform.inputs.iter().chain(transform.needs).map(|name| format!("'{name}'")).collect();
+    let given = |path: &str| is_filled(input, path);
+    let kept = |path: &str| existing.is_some_and(|existing| is_filled(existing, path));
+    // A new row makes some of it by itself.
+    let made = |path: &str| existing.is_none() && fields.iter().any(|(name, field)| name == path && field.auto);
+    let changed = existing.is_some_and(|existing| transform.needs.iter().any(|path| at(input, path) != at(existing, path)));
+    if !changed && !transform.inputs.iter().any(|path| given(path)) {
+        return None;
+    }
+    let all = || transform.inputs.iter().chain(transform.needs);
+    let there = all().filter(|path| given(path) || !changed && (kept(path) || made(path))).count();
+    if there == 0 || there == all().count() {
+        return None;
+    }
+    let names: Vec<String> = all().map(|name| format!("'{name}'")).collect();
     Some(format!("all or none of these fields must be set: {}", names.join(", ")))
 }
 

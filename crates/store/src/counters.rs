@@ -32,8 +32,8 @@ pub struct Counter {
     pub start: u64,
     pub service: Uuid,
     pub route: Uuid,
-    /// What is added; zero only reads.
-    pub by: u32,
+    /// What is added; zero only reads, less gives back.
+    pub by: i32,
     /// Holds it so much already, nothing is added to any counter of the same call.
     pub bound: f64,
     /// Seconds after which a counter that is new may be forgotten.

@@ -534,4 +534,15 @@ async fn counters_are_added_to_all_together_or_not_at_all(kit: Kit) {
         assert!(held.unwrap()[0] % 2 == 1);
     }
     assert_eq!(kit.store.count(Counted::Responses, vec![counter("hour", 0, 0.0)]).await.unwrap(), [101]);
+    kit.store.count(Counted::Responses, vec![counter("hour", -1, f64::INFINITY)]).await.unwrap();
+    assert_eq!(kit.store.count(Counted::Responses, vec![counter("hour", 0, 0.0)]).await.unwrap(), [100]);
+    // And nothing passes a bound together.
+    let racing = (0..50).map(|_| count(vec![counter("second", 1, 7.0), counter("year", 1, 90.0)]));
+    let mut admitted: Vec<u64> = Vec::new();
+    for held in futures_util::future::join_all(racing).await {
+        admitted.extend(held.unwrap().first().filter(|held| **held < 7));
+    }
+    admitted.sort_unstable();
+    assert_eq!(admitted, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(count(vec![counter("year", 0, 90.0)]).await.unwrap(), [7]);
 }

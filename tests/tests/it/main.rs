@@ -21,6 +21,7 @@ mod postgres_cluster;
 mod postgres_faults;
 mod postgres_start;
 mod proxying;
+mod rate_limits_redis;
 mod request_debug;
 mod router_flavors;
 mod session;

@@ -117,7 +117,7 @@ impl Handler for ProxyCache {
             return Step::Next;
         };
         let age = now.saturating_sub(kept.at);
-        let fresh = if self.config.cache_control { control.takes(age as f64, kept.lifetime) } else { age as f64 <= kept.lifetime };
+        let fresh = if self.config.cache_control { control.takes(age as f64, kept.lifetime) } else { age as f64 <= self.cache_ttl };
         if !fresh {
             told.status(&mut request.response_headers, "Refresh");
             request.context.set(MayKeep(key));
@@ -159,7 +159,12 @@ impl Handler for ProxyCache {
             request_body: head.request.body.as_deref().unwrap_or_default().into(),
             at: now,
             lifetime,
-            gone_at: now + self.config.storage_ttl.map_or(lifetime.ceil() as u64, |secs| u64::try_from(secs).unwrap_or(0)),
+            gone_at: match self.config.storage_ttl.map(u64::try_from) {
+                None => now.saturating_add(lifetime.ceil() as u64),
+                // Zero stands for ever, which is until room is needed.
+                Some(Ok(0)) => u64::MAX,
+                Some(secs) => now.saturating_add(secs.unwrap_or(0)),
+            },
         };
         head.context.set(Keeping { key, kept: Some(kept), body: Vec::new() });
         Ok(())
@@ -217,7 +222,7 @@ struct Told {
 
 impl Told {
     fn of(config: &ResponseHeaders, request: &Request) -> Self {
-        let debug = request.head.headers.get("kong-debug") == Some(b"1");
+        let debug = request.head.headers.contains("kong-debug");
         let wanted = |setting: Option<bool>| debug || setting == Some(true);
         Self { age: wanted(config.age), status: wanted(config.x_cache_status), key: wanted(config.x_cache_key) }
     }

@@ -1,8 +1,8 @@
 //! Counts that several nodes keep together, in the database or in Redis.
 //!
-//! The database tells what was counted and counts in one step; a refused request doesn't count. It is asked on every request.
-//! With Redis and without a `sync_rate` the server is asked on every request, in one step that counts and tells: as in Kong, a refused request
-//! counts too. With one, a node decides by what it knows, and tells the server of its requests in batches.
+//! The database tells what was counted and counts in one step; a refused request doesn't count. It is asked on every request. With
+//! Redis and without a `sync_rate` the server is asked on every request, in one step that counts and tells: as in Kong, a refused
+//! request counts too. With one, a node decides by what it knows, and tells the server of its requests in batches.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -180,7 +180,7 @@ impl Handler for ResponseRatelimiting {
         let counters = match &self.place {
             Place::Local(counters) => counters,
             Place::Database(rows, runtime) => {
-                let by = |at: usize| Some(usage.increments[at].round() as u32).filter(|by| *by > 0);
+                let by = |at: usize| Some(usage.increments[at].round() as i32).filter(|by| *by != 0);
                 let counts = self.counts(usage.who, usage.now, by);
                 if !counts.is_empty() {
                     let rows = rows.clone();
@@ -189,7 +189,7 @@ impl Handler for ResponseRatelimiting {
                 return;
             }
             Place::Redis(link, runtime) => {
-                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by > 0);
+                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by != 0);
                 let additions = self.additions(usage.who, usage.now, by);
                 if !additions.is_empty() {
                     let link = link.clone();
@@ -198,7 +198,7 @@ impl Handler for ResponseRatelimiting {
                 return;
             }
         };
-        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment > 0.0) {
+        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment != 0.0) {
             let periods = limit.periods.iter().map(|limited| (limited.period, window(limited.period, usage.now)));
             counters.add(self.key(limit, usage.who), periods, *increment, usage.now);
         }
@@ -209,13 +209,13 @@ impl ResponseRatelimiting {
     /// Tells of what is left, and notes it for the response; or the refusal, if that is wanted.
     fn admit(&self, request: &mut Request, who: Who, now: u64, left: Vec<Vec<f64>>) -> Option<Box<Answer>> {
         for (limit, left) in self.limits.iter().zip(&left) {
-            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
-            if self.block_on_first_violation && least <= 0.0 {
+            // As in Kong, what was overdrawn by a response doesn't count as used up here: the next response is withheld.
+            if self.block_on_first_violation && left.contains(&0.0) {
                 return Some(Box::new(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name))));
             }
-            if !self.hide_client_headers {
-                request.response_headers.set(&limit.remaining_header, number::text(least.max(0.0)).as_bytes());
-            }
+            // Kong shows this one whatever `hide_client_headers` says.
+            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
+            request.response_headers.set(&limit.remaining_header, number::text(least).as_bytes());
         }
         request.context.set(Usage { who, now, left, increments: vec![0.0; self.limits.len()], stopped: false });
         None
@@ -234,7 +234,7 @@ impl ResponseRatelimiting {
     }
 
     /// As [`Self::additions`], for the database.
-    fn counts(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<u32>) -> Vec<Count> {
+    fn counts(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i32>) -> Vec<Count> {
         let mut counts = Vec::new();
         for (at, limit) in self.limits.iter().enumerate() {
             let Some(by) = by(at) else { continue };
@@ -309,7 +309,7 @@ impl ResponseRatelimiting {
             for item in String::from_utf8_lossy(value).split(',') {
                 let Some((name, number)) = item.split_once('=') else { continue };
                 let limit = self.limits.iter().position(|limit| *limit.name == *name.trim());
-                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite());
                 if let (Some(at), Some(number)) = (limit, number) {
                     increments[at] = number;
                 }

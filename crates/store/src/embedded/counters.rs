@@ -37,7 +37,7 @@ fn run(connection: &mut Connection, of: Counted, counters: &[Counter], now: u64)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
                  ON CONFLICT (identifier, period, start, service, route, kind) DO UPDATE SET value = value + excluded.value",
             )?;
-            for Counter { identifier, period, start, service, route, by, lives, .. } in counters.iter().filter(|counter| counter.by > 0) {
+            for Counter { identifier, period, start, service, route, by, lives, .. } in counters.iter().filter(|counter| counter.by != 0) {
                 let expires_at = now.saturating_add(lives.saturating_mul(1000)) as i64;
                 let (service, route) = (service.as_bytes(), route.as_bytes());
                 add.execute(params![identifier, period, *start as i64, service, route, of.table(), *by, expires_at])?;
