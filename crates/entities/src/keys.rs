@@ -66,6 +66,12 @@ impl Entity for Key {
 
 const BAD_JWK: &str = "could not load JWK, likely not a valid key";
 
+/// What a JWK may hold.
+const JWK: [&str; 25] = [
+    "issuer", "kty", "use", "key_ops", "alg", "kid", "x5u", "x5c", "x5t", "x5t#S256", "k", "x", "y", "crv", "n", "e", "d", "p", "q", "dp",
+    "dq", "qi", "oth", "r", "t",
+];
+
 /// Whether a JWK is of a known type and has what that type needs.
 fn is_key(jwk: &Value) -> bool {
     let has = |names: &[&str]| names.iter().all(|name| jwk.get(*name).and_then(Value::as_str).is_some_and(is_base64url));
@@ -74,7 +80,6 @@ fn is_key(jwk: &Value) -> bool {
         Some("RSA") => has(&["n", "e"]),
         Some("EC") => matches!(curve, Some("P-256" | "P-384" | "P-521" | "secp256k1")) && has(&["x", "y"]),
         Some("OKP") => matches!(curve, Some("Ed25519" | "X25519" | "Ed448" | "X448")) && has(&["x"]),
-        Some("oct") => has(&["k"]),
         _ => false,
     }
 }
@@ -92,6 +97,13 @@ fn check_key(record: &Record) -> Result<(), Vec<(String, Value)>> {
         }
         if !is_key(&jwk) {
             return complain("@entity", BAD_JWK);
+        }
+        let mut unknown: Vec<_> =
+            jwk.as_object().into_iter().flatten().map(|(name, _)| name).filter(|name| !JWK.contains(&name.as_str())).collect();
+        unknown.sort();
+        if !unknown.is_empty() {
+            let told: Vec<String> = unknown.iter().map(|name| format!("{name}: unknown field")).collect();
+            return complain("@entity", &format!("Validation error: {}", told.join("; ")));
         }
     }
     Ok(())

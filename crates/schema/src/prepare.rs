@@ -57,7 +57,8 @@ impl Catalog {
         }
         let transforms: Vec<_> = schema.transforms.iter().filter(|transform| given.transform && transform.is_due(&input)).collect();
         let mut violations = Violations::default();
-        let unmet: Vec<String> = schema.transforms.iter().filter_map(|transform| unmet_needs(&fields, transform, &input, existing)).collect();
+        let unmet: Vec<String> =
+            schema.transforms.iter().filter_map(|transform| unmet_needs(&fields, transform, &input, existing)).collect();
         let mut hidden = Record::new();
         let mut record = match existing {
             Some(existing) => {
@@ -153,7 +154,8 @@ impl Catalog {
                 found = Violations::of("id", text);
             }
             let counted = found.0.keys().enumerate().all(|(at, key)| *key == (at + 1).to_string());
-            let found = if counted { Value::Array(found.0.into_iter().map(|(_, complaint)| complaint).collect()) } else { Value::Object(found.0) };
+            let found =
+                if counted { Value::Array(found.0.into_iter().map(|(_, complaint)| complaint).collect()) } else { Value::Object(found.0) };
             violations.0.insert(field.to_owned(), found);
         }
     }
