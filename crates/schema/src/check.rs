@@ -127,6 +127,8 @@ fn run_one(check: &Check, fields: &[(Cow<'static, str>, Field)], record: &Record
         }
     }
     match check {
+        // A change that takes the whole record away is told of that only.
+        Check::AtLeastOneOf(names) if op == Op::Update && names.iter().all(|name| at(record, name).is_none()) => Ok(()),
         Check::AtLeastOneOf(names) if filled(names) == 0 => {
             entity(format!("{when_updating}at least one of these fields must be non-empty: {}", quoted(names)))
         }

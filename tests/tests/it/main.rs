@@ -4,6 +4,7 @@
 mod acme;
 mod auth_together;
 mod bad_input;
+mod beyond_kong;
 mod bodies;
 mod config_changes;
 mod declarative;

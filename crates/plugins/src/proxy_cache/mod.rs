@@ -1,12 +1,14 @@
 //! proxy-cache: answers from memory what the upstream has answered before.
 //!
 //! - [`cache`]: the kept responses, within `mem_cache_size`
+//! - [`conditional`]: requests that want a kept response only if it is another than theirs
 //! - [`key`]: what tells requests apart
 //! - [`rules`]: what requests and responses say about caching
 //! - [`endpoints`]: `/proxy-cache` in the Admin API
 //! - [`config`]: what users set
 
 mod cache;
+mod conditional;
 mod config;
 mod endpoints;
 mod key;
@@ -26,6 +28,7 @@ use serde_json::Value;
 use crate::number::Digits;
 use crate::stores::STORES;
 use cache::{Cache, Kept};
+use conditional::Outcome;
 use config::{Config, ResponseHeaders};
 use key::Key;
 use rules::{CacheControl, MediaType};
@@ -125,11 +128,16 @@ impl Handler for ProxyCache {
         }
         request.context.set(CountsAsProxied);
         told.status(&mut request.response_headers, "Hit");
-        let mut answer = Answer::bytes(kept.status, None, kept.body.to_vec());
+        let mut answer = match conditional::of(&request.head.headers, &kept) {
+            Outcome::Whole => Answer::bytes(kept.status, None, kept.body.to_vec()),
+            Outcome::NotModified => Answer::empty(304),
+            Outcome::Failed => return Step::answer(Answer::error(412, "Precondition failed")),
+        };
+        let has_body = answer.status != 304;
         for (name, value) in &kept.headers {
             let name = String::from_utf8_lossy(name).into_owned();
             // What is told of this request stands in front of what was told of the one that was kept.
-            if !Told::is_own(&name) {
+            if !Told::is_own(&name) && (has_body || !conditional::is_of_the_body(&name)) {
                 answer = answer.header(name, value.to_vec());
             }
         }
