@@ -111,10 +111,6 @@ fn run_one(check: &Check, fields: &[(Cow<'static, str>, Field)], record: &Record
     if by_hand && wrong(&named(check)) {
         return Ok(());
     }
-    // A change is not told what it doesn't touch.
-    if op == Op::Update && named(check).iter().all(|name| at(record, name).is_none()) && !named(check).is_empty() {
-        return Ok(());
-    }
     if let Some(needed) = needed(check) {
         let named = named(check);
         if !named.is_empty() && named.iter().all(|name| at(record, name).is_none()) {
