@@ -84,6 +84,8 @@ pub(crate) fn run(checks: &[Check], fields: &[(Cow<'static, str>, Field)], recor
                     // The last word on a field has the check that needs it.
                     Check::Conditional { then_field, .. } if path == *then_field => violations.put(&path, complaint),
                     _ if complaint == NEEDED => violations.put(&path, complaint),
+                    // What cannot be set at all cannot, whatever else is wrong with it.
+                    Check::Hidden { .. } if path != ENTITY => violations.put(&path, complaint),
                     _ => violations.add(&path, complaint),
                 }
             }
@@ -233,7 +235,7 @@ fn needed(check: &Check) -> Option<Vec<&'static str>> {
 }
 
 /// Neither null nor empty.
-fn is_filled(record: &Record, path: &str) -> bool {
+pub(crate) fn is_filled(record: &Record, path: &str) -> bool {
     match at(record, path) {
         None | Some(Value::Null) => false,
         Some(Value::String(text)) => !text.is_empty(),

@@ -40,7 +40,8 @@ fn fill_field(name: &str, field: &Field, given: Option<Value>, moment: Moment) -
     let given = given.filter(|value| *value != Value::Bool(false) || !matches!(field.kind, Kind::Record(_)));
     if field.auto && field.rules.iter().any(|rule| matches!(rule, Rule::Timestamp)) {
         // What a client says about the last change is never kept; what it says about the first is.
-        if name != "created_at" || given.as_ref().is_none_or(Value::is_null) {
+        let kept = name == "created_at" && given.as_ref().is_some_and(|given| !new || !given.is_null());
+        if !kept {
             return timestamp(&field.kind, moment.now);
         }
     }
