@@ -33,11 +33,12 @@ pub const EXIT: usize = 2;
 pub const WAIT: usize = 3;
 
 /// The pieces of our own Lua, in the order they build on each other.
-const PIECES: [(&str, &str); 9] = [
+const PIECES: [(&str, &str); 10] = [
     ("guard", include_str!("../../lua/guard.lua")),
     ("cjson", include_str!("../../lua/cjson.lua")),
     ("ngx", include_str!("../../lua/ngx.lua")),
     ("kong", include_str!("../../lua/kong.lua")),
+    ("notes", include_str!("../../lua/notes.lua")),
     ("phases", include_str!("../../lua/phases.lua")),
     ("http", include_str!("../../lua/http.lua")),
     ("extras", include_str!("../../lua/extras.lua")),
