@@ -393,3 +393,24 @@ fn shared_dictionaries_are_bounded_and_hold_lists() {
     let expected = "true false no memory 3 c b value is a list 7 exists 1 7 true";
     assert_eq!(ended.body, Body::Bytes { content_type: None, bytes: expected.as_bytes().to_vec() });
 }
+
+#[test]
+fn times_that_are_none_are_as_good_as_no_time() {
+    assert_eq!(value("ngx.http_time(1e300)"), "Fri, 31 Dec 9999 23:59:59 GMT");
+    assert_eq!(value("ngx.http_time(0/0)"), "Thu, 01 Jan 1970 00:00:00 GMT");
+    let trusting = Settings { untrusted: Untrusted::On, ..limits() };
+    let waits = "ngx.sleep(0/0) assert(not require('ngx.semaphore').new(0):wait(0/0))";
+    assert_eq!(outcome(access_with(trusting, &[waits]).access(&mut request())).unwrap(), None);
+}
+
+#[test]
+fn a_full_dictionary_lets_go_of_what_expired_and_then_of_what_is_oldest() {
+    let kept = "local d, big = ngx.shared.kong_small, ('x'):rep(1000000) \
+        d:set('old', big) d:set('short', big, 0.001) d:set('later', big) d:expire('later', 0.001) d:set('young', big) \
+        local until_then = ngx.now() + 0.005 repeat ngx.update_time() until ngx.now() > until_then \
+        d:set('a', big) d:set('b', big) \
+        local one = tostring(d:get('old') ~= nil) .. tostring(d:get('short') ~= nil) .. tostring(d:get('later') ~= nil) \
+        d:set('c', big) d:set('d', big) \
+        kong.response.exit(200, one .. tostring(d:get('old') ~= nil) .. tostring(d:get('d') ~= nil))";
+    assert_eq!(said(kept), "truefalsefalsefalsetrue");
+}

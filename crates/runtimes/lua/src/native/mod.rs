@@ -19,6 +19,7 @@ mod vars;
 pub use shared::Shared;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlua::{Function, IntoLua, Lua, Table, Value};
 
@@ -89,6 +90,14 @@ pub fn prelude(lua: &Lua, settings: &Arc<Settings>) -> mlua::Result<Table> {
 
 fn mark_of(mark: usize) -> Value {
     Value::LightUserData(mlua::LightUserData(std::ptr::without_provenance_mut(mark)))
+}
+
+/// The longest wait, in seconds.
+const DAY: f64 = 86_400.0;
+
+/// A length of time that Lua gave in seconds, brought between these bounds; what is no number is the shortest.
+fn length(seconds: f64, least: f64, most: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(least).min(most)).unwrap_or_default()
 }
 
 /// Bytes as a Lua string, or nil.

@@ -121,7 +121,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     native.set(
         "socket_timeouts",
         lua.create_function(|_, (socket, connect, send, read): (UserDataRef<Socket>, Option<f64>, Option<f64>, Option<f64>)| {
-            let length = |ms: Option<f64>| ms.map(|ms| Duration::from_secs_f64((ms / 1000.0).clamp(0.001, 86_400.0)));
+            let length = |ms: Option<f64>| ms.map(|ms| super::length(ms / 1000.0, 0.001, super::DAY));
             *socket.0.timeouts.borrow_mut() = [length(connect), length(send), length(read)];
             Ok(())
         })?,
@@ -177,7 +177,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
                 return Ok(false);
             }
             connection.reused += 1;
-            let until = Instant::now() + Duration::from_secs_f64((idle_ms.unwrap_or(60_000.0) / 1000.0).clamp(0.001, 86_400.0));
+            let until = Instant::now() + super::length(idle_ms.unwrap_or(60_000.0) / 1000.0, 0.001, super::DAY);
             IDLE_BY_KEY.with_borrow_mut(|idle| {
                 let list = idle.entry(socket.0.key.borrow().clone()).or_default();
                 if list.len() >= IDLE {

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Thread, UserData, UserDataRef};
 use tokio::sync::Semaphore;
@@ -107,7 +106,7 @@ fn add_semaphores(lua: &Lua, native: &Table) -> mlua::Result<()> {
         "semaphore_wait",
         lua.create_function(|_, (semaphore, seconds): (UserDataRef<Shared>, f64)| {
             let semaphore = semaphore.0.clone();
-            let length = Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0));
+            let length = super::length(seconds, 0.0, super::DAY);
             with(|moment| {
                 *moment.run.pending.borrow_mut() = Some(Box::pin(async move {
                     let taken = tokio::time::timeout(length, semaphore.acquire()).await;

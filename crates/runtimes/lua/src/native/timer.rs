@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use mlua::{Function, IntoLuaMulti, Lua, Table, Thread};
 use tracing::error;
@@ -42,7 +41,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
                 return Ok(Some("too many pending timers"));
             }
             WAITING.set(WAITING.get() + 1);
-            let length = Duration::from_secs_f64(seconds.clamp(0.0, 1e8));
+            let length = super::length(seconds, 0.0, 1e8);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(length).await;
                 WAITING.set(WAITING.get().saturating_sub(1));
