@@ -58,11 +58,22 @@ struct Dictionary {
     writes: u64,
     bytes: usize,
     capacity: usize,
+    /// No value expires before; none: none ever does. Spares a full dictionary the look at every value on each write.
+    soonest: Option<Instant>,
 }
 
 impl Dictionary {
     fn live(&self, key: &[u8]) -> Option<&Entry> {
         self.entries.get(key).filter(|entry| entry.is_live())
+    }
+
+    fn live_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        self.entries.get_mut(key).filter(|entry| entry.is_live())
+    }
+
+    /// Notes when a value expires.
+    fn expires(&mut self, until: Option<Instant>) {
+        self.soonest = self.soonest.into_iter().chain(until).min();
     }
 
     fn remove(&mut self, key: &[u8]) {
@@ -93,6 +104,7 @@ impl Dictionary {
             gone += 1;
             forced = true;
         }
+        self.expires(until);
         self.writes += 1;
         self.bytes += wanted;
         self.order.insert(self.writes, key.to_vec());
@@ -102,10 +114,14 @@ impl Dictionary {
 
     /// Lets go of expired values, at most so many (0: all); answers how many.
     fn sweep(&mut self, most: usize) -> usize {
+        if self.soonest.is_none_or(|soonest| soonest > Instant::now()) {
+            return 0;
+        }
         let most = if most == 0 { usize::MAX } else { most };
         let expired = self.entries.iter().filter(|(_, entry)| !entry.is_live()).map(|(key, _)| key.clone());
         let expired: Vec<Vec<u8>> = expired.take(most).collect();
         expired.iter().for_each(|key| self.remove(key));
+        self.soonest = self.entries.values().filter_map(|entry| entry.until).min();
         expired.len()
     }
 }
@@ -139,7 +155,7 @@ impl Shared {
         if all.len() >= DICTIONARIES && !all.contains_key(name) {
             return Err(mlua::Error::runtime("too many shared dictionaries"));
         }
-        let fresh = || Dictionary { entries: HashMap::new(), order: BTreeMap::new(), writes: 0, bytes: 0, capacity };
+        let fresh = || Dictionary { entries: HashMap::new(), order: BTreeMap::new(), writes: 0, bytes: 0, capacity, soonest: None };
         Ok(all.entry(name.to_owned()).or_insert_with(|| Arc::new(Mutex::new(fresh()))).clone())
     }
 }
@@ -241,7 +257,7 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
         "shared_increase",
         lua.create_function(move |_, (name, key, by, start, ttl): (String, LuaString, f64, Option<f64>, Option<f64>)| {
             let key = key.as_bytes();
-            shared.with(&name, |all| match all.entries.get_mut(&*key).filter(|entry| entry.is_live()) {
+            shared.with(&name, |all| match all.live_mut(&key) {
                 Some(Entry { value: Held::Number(number), .. }) => {
                     *number += by;
                     (Some(*number), None)
@@ -261,12 +277,11 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
     native.set(
         "shared_expire",
         lua.create_function(move |_, (name, key, ttl): (String, LuaString, f64)| {
-            shared.with(&name, |all| match all.entries.get_mut(&*key.as_bytes()).filter(|entry| entry.is_live()) {
-                Some(entry) => {
-                    entry.until = until(Some(ttl));
-                    true
-                }
-                None => false,
+            shared.with(&name, |all| {
+                let until = until(Some(ttl));
+                let found = all.live_mut(&key.as_bytes()).map(|entry| entry.until = until).is_some();
+                all.expires(until);
+                found
             })
         })?,
     )?;
@@ -331,7 +346,7 @@ fn add_lists(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Resul
             shared.with(&name, |all| {
                 let more = value.len() + OVERHEAD / 2;
                 let full = all.bytes + more > all.capacity;
-                match all.entries.get_mut(&*key).filter(|entry| entry.is_live()) {
+                match all.live_mut(&key) {
                     None => match all.put(&key, Held::List(VecDeque::from([value])), None, 0, true) {
                         Ok(_) => (Some(1), None),
                         Err(problem) => (None, Some(problem)),
@@ -358,7 +373,7 @@ fn add_lists(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Resul
         lua.create_function(move |lua, (name, key, front): (String, LuaString, bool)| {
             let key = key.as_bytes();
             let popped = shared.with(&name, |all| {
-                let Some(entry) = all.entries.get_mut(&*key).filter(|entry| entry.is_live()) else { return Ok(None) };
+                let Some(entry) = all.live_mut(&key) else { return Ok(None) };
                 let Held::List(list) = &mut entry.value else { return Err("value not a list") };
                 let popped = if front { list.pop_front() } else { list.pop_back() };
                 let empty = list.is_empty();
