@@ -19,8 +19,9 @@ use portcullis_plugin::{
 use portcullis_schema::{Check, Shorthand};
 use tokio::runtime::Handle;
 use tracing::error;
+use uuid::Uuid;
 
-use crate::rate_limiting::window::Window;
+use crate::rate_limiting::window::{Period, Window};
 use crate::redis::counts::{Addition, add};
 use crate::redis::link::{Link, Links};
 use crate::{number, redis};
@@ -31,8 +32,8 @@ use counters::{Counters, Key, Who};
 pub struct ResponseRatelimiting {
     place: Place,
     fault_tolerant: bool,
-    route: Option<uuid::Uuid>,
-    service: Option<uuid::Uuid>,
+    route: Option<Uuid>,
+    service: Option<Uuid>,
     limits: Vec<Limit>,
     header_name: String,
     limit_by: LimitBy,
@@ -43,8 +44,14 @@ pub struct ResponseRatelimiting {
 /// Where counts are kept.
 enum Place {
     Local(Arc<Counters>),
-    Database(Rows, Handle),
-    Redis(Arc<Link>, Handle),
+    Shared(Shared, Handle),
+}
+
+/// Where nodes count together.
+#[derive(Clone)]
+enum Shared {
+    Database(Rows),
+    Redis(Arc<Link>),
 }
 
 /// One named limit with its periods, from the shortest to the longest.
@@ -87,8 +94,8 @@ impl Plugin for ResponseRatelimiting {
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
         let place = match config.policy.unwrap_or_default() {
             Policy::Local => Place::Local(env.state.get()),
-            Policy::Cluster => Place::Database(env.rows.clone(), env.runtime.clone()),
-            Policy::Redis => Place::Redis(env.state.get::<Links>().to(&config.redis, env), env.runtime.clone()),
+            Policy::Cluster => Place::Shared(Shared::Database(env.rows.clone()), env.runtime.clone()),
+            Policy::Redis => Place::Shared(Shared::Redis(env.state.get::<Links>().to(&config.redis, env)), env.runtime.clone()),
         };
         Ok(Self {
             place,
@@ -135,8 +142,8 @@ impl Handler for ResponseRatelimiting {
                 let left = self.limits.iter().map(|limit| self.left(counters, limit, who, now)).collect();
                 self.admit(request, who, now, left).map_or(Step::Next, Step::Answer)
             }
-            shared => Step::later(async move {
-                match self.used(shared, who, now).await {
+            Place::Shared(shared, _) => Step::later(async move {
+                match self.changes(who, now, |_| Some(0)).make(shared).await {
                     Ok(used) => Ok(self.admit(request, who, now, self.left_of(&used))),
                     Err(error) if self.fault_tolerant => {
                         error!(error, "responses are not counted");
@@ -179,21 +186,11 @@ impl Handler for ResponseRatelimiting {
         let Some(usage) = exchange.request.context.get::<Usage>().filter(|usage| !usage.stopped) else { return };
         let counters = match &self.place {
             Place::Local(counters) => counters,
-            Place::Database(rows, runtime) => {
-                let by = |at: usize| Some(usage.increments[at].round() as i32).filter(|by| *by != 0);
-                let counts = self.counts(usage.who, usage.now, by);
-                if !counts.is_empty() {
-                    let rows = rows.clone();
-                    runtime.spawn(told(async move { rows.count(Counting::Responses, counts).await.map_err(|error| error.to_string()) }));
-                }
-                return;
-            }
-            Place::Redis(link, runtime) => {
+            Place::Shared(shared, runtime) => {
                 let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by != 0);
-                let additions = self.additions(usage.who, usage.now, by);
-                if !additions.is_empty() {
-                    let link = link.clone();
-                    runtime.spawn(told(async move { add(&link, additions).await }));
+                let changes = self.changes(usage.who, usage.now, by);
+                if !changes.counters.is_empty() {
+                    runtime.spawn(told(changes, shared.clone()));
                 }
                 return;
             }
@@ -221,62 +218,20 @@ impl ResponseRatelimiting {
         None
     }
 
-    /// What is used of each limit's periods, as the nodes know it together.
-    async fn used(&self, place: &Place, who: Who, now: u64) -> std::result::Result<Vec<i64>, String> {
-        match place {
-            Place::Local(_) => Ok(Vec::new()),
-            Place::Database(rows, _) => {
-                let held = rows.count(Counting::Responses, self.counts(who, now, |_| Some(0))).await.map_err(|error| error.to_string())?;
-                Ok(held.into_iter().map(|held| i64::try_from(held).unwrap_or(i64::MAX)).collect())
-            }
-            Place::Redis(link, _) => add(link, self.additions(who, now, |_| Some(0))).await,
-        }
-    }
-
-    /// As [`Self::additions`], for the database.
-    fn counts(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i32>) -> Vec<Count> {
-        let mut counts = Vec::new();
+    /// A change for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
+    fn changes(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Changes {
+        let mut counters = Vec::new();
         for (at, limit) in self.limits.iter().enumerate() {
             let Some(by) = by(at) else { continue };
-            counts.extend(limit.periods.iter().map(|limited| {
+            counters.extend(limit.periods.iter().map(|limited| {
                 let period = crate::rate_limiting::window::PERIODS[limited.period];
-                Count {
-                    identifier: who.to_string(),
-                    period: format!("{}_{}", limit.name, period.name()),
-                    start: period.window(now).start,
-                    service: self.service,
-                    route: self.route,
-                    by,
-                    bound: f64::INFINITY,
-                    lives: period.nominal_secs(),
-                }
+                Change { limit: limit.name.clone(), period, start: period.window(now).start, by }
             }));
         }
-        counts
+        Changes { who, route: self.route, service: self.service, counters }
     }
 
-    /// One addition for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
-    fn additions(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Vec<Addition> {
-        let route = self.route.unwrap_or(uuid::Uuid::nil());
-        let service = self.service.unwrap_or(uuid::Uuid::nil());
-        let mut additions = Vec::new();
-        for (at, limit) in self.limits.iter().enumerate() {
-            let Some(by) = by(at) else { continue };
-            for limited in &limit.periods {
-                let period = crate::rate_limiting::window::PERIODS[limited.period];
-                let start = period.window(now).start * 1000;
-                additions.push(Addition {
-                    // The braces are a hash tag: all counters of a client live on one node of a cluster.
-                    key: format!("response-ratelimit:{{{route}:{service}:{who}}}:{start}:{}:{}", limit.name, period.name()),
-                    by,
-                    lives: period.nominal_secs(),
-                });
-            }
-        }
-        additions
-    }
-
-    /// What is left of each limit's periods when this much of them is used, in the order of [`Self::additions`].
+    /// What is left of each limit's periods when this much of them is used, in the order of [`Self::changes`].
     fn left_of(&self, used: &[i64]) -> Vec<Vec<f64>> {
         let mut used = used.iter();
         let left = |limited: &Limited, used: Option<&i64>| limited.limit - used.copied().unwrap_or(0) as f64;
@@ -318,8 +273,64 @@ impl ResponseRatelimiting {
     }
 }
 
-async fn told<T>(told: impl Future<Output = std::result::Result<T, String>>) {
-    if let Err(error) = told.await {
+/// What becomes of one counter.
+struct Change {
+    limit: Arc<str>,
+    period: Period,
+    /// When the window began, in seconds since the epoch.
+    start: u64,
+    /// Zero only reads, less gives back.
+    by: i64,
+}
+
+/// What becomes of one client's counters.
+struct Changes {
+    who: Who,
+    route: Option<Uuid>,
+    service: Option<Uuid>,
+    counters: Vec<Change>,
+}
+
+impl Changes {
+    /// Makes them where the nodes count together. Answers, in their order, what the counters hold that are only read.
+    async fn make(self, shared: &Shared) -> std::result::Result<Vec<i64>, String> {
+        match shared {
+            Shared::Database(rows) => {
+                let counts = self.counters.iter().map(|change| self.count(change)).collect();
+                let held = rows.count(Counting::Responses, counts).await.map_err(|error| error.to_string())?;
+                Ok(held.into_iter().map(|held| i64::try_from(held).unwrap_or(i64::MAX)).collect())
+            }
+            Shared::Redis(link) => add(link, self.counters.iter().map(|change| self.addition(change)).collect()).await,
+        }
+    }
+
+    fn count(&self, change: &Change) -> Count {
+        Count {
+            identifier: self.who.to_string(),
+            period: format!("{}_{}", change.limit, change.period.name()),
+            start: change.start,
+            service: self.service,
+            route: self.route,
+            by: i32::try_from(change.by).unwrap_or(if change.by < 0 { i32::MIN } else { i32::MAX }),
+            bound: f64::INFINITY,
+            lives: change.period.nominal_secs(),
+        }
+    }
+
+    fn addition(&self, change: &Change) -> Addition {
+        let (route, service, who) = (self.route.unwrap_or_default(), self.service.unwrap_or_default(), self.who);
+        let (start, limit, period) = (change.start * 1000, &change.limit, change.period.name());
+        Addition {
+            // The braces are a hash tag: all counters of a client live on one node of a cluster.
+            key: format!("response-ratelimit:{{{route}:{service}:{who}}}:{start}:{limit}:{period}"),
+            by: change.by,
+            lives: change.period.nominal_secs(),
+        }
+    }
+}
+
+async fn told(changes: Changes, shared: Shared) {
+    if let Err(error) = changes.make(&shared).await {
         error!(error, "a response is not counted");
     }
 }
