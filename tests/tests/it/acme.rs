@@ -203,7 +203,7 @@ fn authority(directory: &std::path::Path) {
 }
 
 /// The certificate that a client is shown for a name, in DER.
-pub fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
+fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
     let (config, witness) = crate::tls_and_http2::settings("http/1.1");
     let server = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = rustls::ClientConnection::new(config, server).unwrap();
@@ -215,7 +215,7 @@ pub fn shown(gateway: &Gateway, name: &str) -> Vec<u8> {
     certificate.clone()
 }
 
-pub fn issuer(certificate: &[u8]) -> String {
+fn issuer(certificate: &[u8]) -> String {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).unwrap();
     certificate.issuer().iter_common_name().next().map_or_else(String::new, |name| name.as_str().unwrap().to_owned())
 }
@@ -224,7 +224,7 @@ fn with_acme(storage: &str) -> (Gateway, Directory, Upstream, tempfile::TempDir)
     with_acme_in(json!({"storage": storage}))
 }
 
-pub fn with_acme_in(storage: Value) -> (Gateway, Directory, Upstream, tempfile::TempDir) {
+fn with_acme_in(storage: Value) -> (Gateway, Directory, Upstream, tempfile::TempDir) {
     let upstream = Upstream::start();
     let gateway = Gateway::before(&upstream);
     let ca = tempfile::TempDir::new().unwrap();
@@ -265,13 +265,21 @@ fn what_is_kept_in_redis_outlives_the_node() {
     let redis = Redis::for_user("gate", "sesame");
     let place = json!({"host": "127.0.0.1", "port": redis.port(), "username": "gate", "password": "sesame", "database": 2,
         "extra_options": {"namespace": "ship:"}});
-    let (mut gateway, directory, _upstream, _ca) = with_acme_in(json!({"storage": "redis", "storage_config": {"redis": place}}));
+    outlives_the_node(json!({"storage": "redis", "storage_config": {"redis": place}}), || {
+        let keys = redis.ask(&["--user", "gate", "--pass", "sesame", "--no-auth-warning", "-n", "2", "KEYS", "*"]);
+        assert!(keys.iter().any(|key| key == "ship:kong_acme:cert_key:deck.ship.test"), "{keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with("ship:")), "{keys:?}");
+    });
+}
+
+/// Orders a certificate, looks at where it is kept, and finds it served after a restart without another order.
+pub fn outlives_the_node(storage: Value, is_kept: impl FnOnce()) {
+    let (mut gateway, directory, _upstream, _ca) = with_acme_in(storage);
     let made = gateway.admin().send("POST", "/acme", Some(r#"{"host": "deck.ship.test"}"#));
     assert_eq!(made.status, 201, "{}", made.body);
     assert_eq!((directory.orders(), issuer(&shown(&gateway, "deck.ship.test")).as_str()), (1, "Ship CA"));
-    let keys = redis.ask(&["--user", "gate", "--pass", "sesame", "--no-auth-warning", "-n", "2", "KEYS", "*"]);
-    assert!(keys.iter().any(|key| key == "ship:kong_acme:cert_key:deck.ship.test"), "{keys:?}");
-    assert!(keys.iter().all(|key| key.starts_with("ship:")), "{keys:?}");
+    is_kept();
+    assert_eq!(gateway.admin().get("/acme/certificates")["data"][0]["host"], "deck.ship.test");
     gateway.signal("TERM");
     gateway.wait();
     gateway.start_again();
