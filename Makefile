@@ -41,6 +41,7 @@ upstream: compiler ## run a small upstream on port 9000 that echoes what it is s
 test: compiler ## run every test
 	@scripts/need curl=curl setpriv=util-linux openssl=openssl
 	@compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || command -v initdb >/dev/null || scripts/need initdb=postgresql
+	@scripts/need redis-server=redis-server
 	@[ -x /usr/sbin/slapd ] || command -v slapd >/dev/null || scripts/need slapd=slapd
 	@echo "make: running every test of the workspace; the black-box suites start the real program on free ports"
 	cargo build --locked --workspace --bins

@@ -8,6 +8,7 @@ import time
 
 import candidates
 import measure
+from rows import Row
 
 # wrk counts answers only by class; this tells which statuses there were.
 COUNT_STATUSES = """
@@ -105,7 +106,7 @@ def among(program, upstream, routes):
     with candidates.portcullis(program, database=True) as gateway:
         admin = candidates.Admin(gateway.admin)
         started = time.monotonic()
-        candidates.fill_database(gateway.admin, candidates.declaration(upstream, routes, 0, False))
+        candidates.fill_database(gateway.admin, candidates.declaration(upstream, Row("change", "", routes=routes)))
         print(f"change: {routes} routes created through the Admin API in {time.monotonic() - started:.0f} s", flush=True)
         await_status(gateway.port, "/r1/x", 200)
         url = f"http://127.0.0.1:{gateway.port}/r1/x"

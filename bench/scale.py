@@ -17,6 +17,7 @@ import uuid
 
 import candidates
 import measure
+from rows import Row
 
 UPSTREAM = "127.0.0.1:9"
 NAMESPACE = uuid.UUID("0dc6f45b-8f8d-40d2-a504-473544ee190b")
@@ -75,7 +76,7 @@ def request(port, method, path, body=None, headers=None):
 
 
 def cpu_seconds(pids):
-    return measure.cpu_us(pids)[0] / 1e6
+    return sum(measure.cpu_us(pids)[0].values()) / 1e6
 
 
 def peak_mib(pid):
@@ -272,6 +273,19 @@ def database(program, count):
             "write": (median(writes), max(writes)), "lookup": median(lookups), "first about": first}
 
 
+def traffic(program, count, rounds=3, seconds=3):
+    """CPU µs a request with any of so many keys, and with any of a hundred, in turns: {consumers: [µs, …]}."""
+    got = {count: [], 100: []}
+    for _ in range(rounds):
+        for consumers, measured in got.items():
+            prefix = fill(program, consumers)
+            script = (f'request = function()\n  wrk.headers["apikey"] = "key-of-consumer-" .. math.random(0, {consumers - 1})\n'
+                      '  return wrk.format("GET", "/")\nend\n')
+            with start(program, "scale-database", {}, prefix, ("taskset", "-c", candidates.PROXY_CORE)) as running:
+                measured.append(measure.once(Row("lookups", "", script=script), running, seconds)["us"])
+    return got
+
+
 def time_of(connection, path):
     began = time.monotonic()
     connection.request("GET", path)
@@ -290,7 +304,7 @@ def show_post(name, got, target):
             f"| {beside_text} | {target} |")
 
 
-def show_database(count, got):
+def show_database(count, got, lookups):
     ms = lambda value: f"{value * 1e3:.1f} ms" if not isinstance(value, tuple) else f"{value[0] * 1e3:.1f} (slowest {value[1] * 1e3:.1f}) ms"
     lines = [("start until it serves", f"{got['start']:.1f} s ({got['cpu']:.1f} s of CPU)", "< 10 s"),
              ("resident", f"{got['resident']:.0f} MiB (peak {got['peak']:.0f}, after all pages {got['after pages']:.0f})", "< 1 GiB"),
@@ -300,6 +314,9 @@ def show_database(count, got):
              ("GET /consumers/{name}", ms(got["by name"]), ""),
              ("PUT of a consumer", ms(got["write"]), ""),
              ("a request with a key, new connection", ms(got["lookup"]), "")]
+    for consumers, us in lookups.items():
+        lines.append((f"CPU of a request with one of {consumers:,} keys (key-auth, answered by the gateway)",
+                      f"{sorted(us)[len(us) // 2]:.2f} µs ({min(us):.2f}–{max(us):.2f})", "as with few" if consumers == count else ""))
     head = [f"| {count:,} consumers with a key each, embedded database | measured | target |", "|---|---|---|"]
     return head + [f"| {name} | {value} | {target} |" for name, value, target in lines]
 
@@ -334,8 +351,8 @@ def main():
             report.append(CASES[case](program))
             print(report[-1], flush=True)
     if "database" in cases:
-        report += ["", *show_database(options.rows, database(program, options.rows))]
-        print("\n".join(report[-8:]), flush=True)
+        report += ["", *show_database(options.rows, database(program, options.rows), traffic(program, options.rows))]
+        print("\n".join(report[-10:]), flush=True)
     if options.no_report:
         return
     today = datetime.date.today().isoformat()

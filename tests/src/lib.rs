@@ -3,7 +3,7 @@
 //! - [`Gateway`] starts the program in a directory of its own on free ports and ends it on drop.
 //! - [`Upstream`] answers as the path says and remembers what it was asked.
 //! - [`Postgres`] is a real server for those who need a database.
-//! - [`Slapd`] is a real LDAP server.
+//! - [`Slapd`] is a real LDAP server, [`Redis`] a real Redis.
 //! - [`Client`] speaks bytes, [`Admin`] speaks JSON.
 //!
 //! Everything blocks and everything has a deadline: a test that waits longer than [`PATIENCE`] fails.
@@ -13,6 +13,7 @@ mod admin;
 mod client;
 mod gateway;
 mod postgres;
+mod redis;
 mod slapd;
 mod upstream;
 
@@ -22,6 +23,7 @@ pub use admin::{Admin, Reply};
 pub use client::{Answer, Client, get};
 pub use gateway::{Builder, Gateway, Outcome, free_port};
 pub use postgres::Postgres;
+pub use redis::Redis;
 pub use slapd::Slapd;
 pub use upstream::{Seen, Upstream};
 

@@ -188,6 +188,10 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             )?,
             "status" if number == 204 || number == 304 => write!(stream, "HTTP/1.1 {number} Status\r\n\r\n")?,
             "status" => write!(stream, "HTTP/1.1 {number} Status\r\nContent-Length: 0\r\n\r\n")?,
+            "header" => {
+                let value = parts.next().unwrap_or_default();
+                write!(stream, "HTTP/1.1 200 OK\r\n{second}: {value}\r\nContent-Length: 2\r\n\r\nok")?;
+            }
             "hold" => {
                 hold(&stream, shared)?;
                 write_echo(&mut stream, &seen)?;

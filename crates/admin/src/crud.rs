@@ -1,6 +1,6 @@
 //! The generated endpoints of an entity: its collection and its items.
 
-use portcullis_schema::{ApiError, Op, Record};
+use portcullis_schema::{ApiError, Op, Record, Schema};
 use portcullis_store::{Filter, Operation};
 use serde_json::{Value, json};
 
@@ -63,9 +63,7 @@ pub async fn upsert(admin: &Admin, scope: &Scope, address: &Address, mut input: 
     let schema = &scope.schema;
     let _editing = admin.editing().await;
     match address {
-        Address::Id(id) => {
-            input.insert("id".to_owned(), id.to_string().into());
-        }
+        Address::Id(id) => put_id(schema, &mut input, id.to_string().into()),
         Address::Named(field, value) => {
             input.insert(field.clone(), value.as_str().into());
             if let Some(existing) = admin.get(schema, address).await? {
@@ -78,6 +76,14 @@ pub async fn upsert(admin: &Admin, scope: &Scope, address: &Address, mut input: 
     overrides::admit_row(schema, &record, address.by())?;
     let row = admin.write(schema, Operation::Upsert(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))
+}
+
+/// What the address says goes before what the body says, but an id that is none is told as such.
+pub fn put_id(schema: &Schema, input: &mut Record, id: Value) {
+    let is_wrong = |given: &Value| !given.is_null() && schema.field("id").is_some_and(|field| field.check(given).is_err());
+    if !input.get("id").is_some_and(is_wrong) {
+        input.insert("id".to_owned(), id);
+    }
 }
 
 pub async fn change(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {

@@ -124,7 +124,11 @@ pub async fn replace(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
 pub async fn change(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     let _editing = admin.editing().await;
     let (row, by) = child(admin, call, scope).await?;
-    let input = admin.typed(&scope.schema, &call.body, Some(&row));
+    let mut input = admin.typed(&scope.schema, &call.body, Some(&row));
+    // What the path says of the parent counts as given, unless the body says something else.
+    if let Some(parent) = row.get(scope.field.as_str()) {
+        input.entry(scope.field.clone()).or_insert_with(|| parent.clone());
+    }
     Ok(Answer::ok(crud::update(admin, scope, row, input, by.as_deref()).await?))
 }
 

@@ -26,7 +26,7 @@ pub struct Key {
     #[field(string().referenceable().encrypted())]
     pub jwk: Option<String>,
     /// A pair in PEM, or half of one.
-    #[field(record::<PemPair>().checks(vec![Check::AtLeastOneOf(vec!["private_key", "public_key"])]).shown("required", false))]
+    #[field(record::<PemPair>().checks(vec![Check::AtLeastOneOf(vec!["private_key", "public_key"])]).custom(check_pair).shown("required", false))]
     pub pem: Option<PemPair>,
     /// Labels to filter by.
     #[field(tags())]
@@ -66,6 +66,12 @@ impl Entity for Key {
 
 const BAD_JWK: &str = "could not load JWK, likely not a valid key";
 
+/// What a JWK may hold.
+const JWK: [&str; 25] = [
+    "issuer", "kty", "use", "key_ops", "alg", "kid", "x5u", "x5c", "x5t", "x5t#S256", "k", "x", "y", "crv", "n", "e", "d", "p", "q", "dp",
+    "dq", "qi", "oth", "r", "t",
+];
+
 /// Whether a JWK is of a known type and has what that type needs.
 fn is_key(jwk: &Value) -> bool {
     let has = |names: &[&str]| names.iter().all(|name| jwk.get(*name).and_then(Value::as_str).is_some_and(is_base64url));
@@ -74,7 +80,6 @@ fn is_key(jwk: &Value) -> bool {
         Some("RSA") => has(&["n", "e"]),
         Some("EC") => matches!(curve, Some("P-256" | "P-384" | "P-521" | "secp256k1")) && has(&["x", "y"]),
         Some("OKP") => matches!(curve, Some("Ed25519" | "X25519" | "Ed448" | "X448")) && has(&["x"]),
-        Some("oct") => has(&["k"]),
         _ => false,
     }
 }
@@ -93,25 +98,45 @@ fn check_key(record: &Record) -> Result<(), Vec<(String, Value)>> {
         if !is_key(&jwk) {
             return complain("@entity", BAD_JWK);
         }
+        let mut unknown: Vec<_> =
+            jwk.as_object().into_iter().flatten().map(|(name, _)| name).filter(|name| !JWK.contains(&name.as_str())).collect();
+        unknown.sort();
+        if !unknown.is_empty() {
+            let told: Vec<String> = unknown.iter().map(|name| format!("{name}: unknown field")).collect();
+            return complain("@entity", &format!("Validation error: {}", told.join("; ")));
+        }
     }
-    let Some(Value::Object(pair)) = record.get("pem") else { return Ok(()) };
-    let half = |name: &str| pair.get(name).filter(|value| !portcullis_schema::is_reference(value)).and_then(Value::as_str);
+    Ok(())
+}
+
+/// What OpenSSL says of a text that is no key; Kong glues it to its own words.
+const NO_KEY: &str =
+    "pkey.new:load_key: error:1E08010C:DECODER routines:OSSL_DECODER_from_bio:unsupported:crypto/encode_decode/decoder_lib.c:102:";
+
+/// Whether a pair consists of keys, and of halves of one key. Nobody knows what a secret kept elsewhere will be.
+fn check_pair(pair: &Value) -> Result<(), String> {
+    let given = |name: &str| pair.get(name).filter(|value| !value.is_null());
+    if [given("private_key"), given("public_key")].into_iter().flatten().any(portcullis_schema::is_reference) {
+        return Ok(());
+    }
+    let half = |name: &str| given(name).and_then(Value::as_str);
+    let complain = |text: &str| Err(text.to_owned());
     let public = match half("public_key") {
         Some(text) => match pem::PublicKey::from_pem(text) {
             Some(key) => Some(key),
-            None => return complain("pem", "could not load public key"),
+            None => return complain("could not load public key"),
         },
         None => None,
     };
     let private = match half("private_key") {
         Some(text) => match pem::public_half(text) {
             Some(key) => Some(key),
-            None => return complain("pem", "could not load private key"),
+            None => return Err(format!("could not load private key{NO_KEY}")),
         },
         None => None,
     };
     match (public, private) {
-        (Some(public), Some(private)) if public != private => complain("pem", "public key does not match private key"),
+        (Some(public), Some(private)) if public != private => complain("public key does not match private key"),
         _ => Ok(()),
     }
 }

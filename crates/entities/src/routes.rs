@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_schema::build::*;
 use portcullis_schema::typedefs::PROTOCOLS;
-use portcullis_schema::{Check, Fields, Record, Rule, Schema, Violations};
+use portcullis_schema::{Check, Fields, Record, Rule, Schema, Violations, lua};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -238,11 +238,8 @@ fn know_protocols(record: &Record) -> Result<(), Violations> {
     match record.get("protocols") {
         None | Some(Value::Null) => Err(Violations::of("protocols", "required field missing")),
         Some(Value::String(text)) if !PROTOCOLS.contains(&text.as_str()) => unknown(text),
-        Some(Value::Array(list)) if !list.iter().any(known) => match list.first() {
-            Some(Value::String(text)) => unknown(text),
-            Some(other) => unknown(&other.to_string()),
-            None => unknown("nil"),
-        },
+        Some(Value::Array(list)) if !list.iter().any(known) => unknown(&lua::first(list)),
+        Some(Value::Object(_)) => unknown("nil"),
         _ => Ok(()),
     }
 }

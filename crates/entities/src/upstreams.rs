@@ -267,11 +267,7 @@ fn passive_defaults() -> Value {
 
 /// The name of a query argument or a capture.
 fn simple_param() -> portcullis_schema::Field {
-    string().len_min(1).custom(|value| {
-        let Some(text) = value.as_str() else { return Ok(()) };
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if text.bytes().all(fits) { Ok(()) } else { Err(format!("bad character in '{text}': allowed are letters, digits, '_' and '-'")) }
-    })
+    string().len_min(1)
 }
 
 fn check_name(value: &Value) -> Result<(), String> {

@@ -85,6 +85,9 @@ pub trait Plugin: Handler + Sized {
     /// with 500 and a line in the log, so that nothing a user configured is silently left out.
     const READY: bool = true;
 
+    /// Choices that need a database: fields of `config` and the value that is none of theirs without one.
+    const NEED_DATABASE: &'static [(&'static str, &'static str)] = &[];
+
     /// Makes a handler of a checked configuration: regexes compiled, networks parsed, once per configuration change.
     fn new(config: Self::Config, instance: &Instance, env: &Env) -> Result<Self>;
 
@@ -137,6 +140,8 @@ pub struct Entry {
     pub endpoints: fn() -> Vec<Endpoint>,
     /// The plugin may be used for connections without HTTP.
     pub streams: bool,
+    /// See [`Plugin::NEED_DATABASE`].
+    pub need_database: &'static [(&'static str, &'static str)],
     /// See [`Plugin::READY`].
     pub ready: bool,
 }
@@ -154,6 +159,7 @@ impl Entry {
             metrics: P::METRICS,
             endpoints: P::endpoints,
             streams: !matches!(P::SCOPES.protocols, Protocols::HttpOnly),
+            need_database: P::NEED_DATABASE,
             ready: P::READY,
         }
     }

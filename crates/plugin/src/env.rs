@@ -56,6 +56,10 @@ pub trait Node: Send + Sync {
     fn connections(&self) -> ConnectionCounts;
     fn datastore_reachable(&self) -> bool;
     fn target_health(&self) -> Vec<TargetHealth>;
+    /// Bytes that each worker process uses, by process id.
+    fn worker_memory(&self) -> Vec<(u32, u64)> {
+        Vec::new()
+    }
     /// The CA certificates that plugins' own connections trust, in PEM (`lua_ssl_trusted_certificate`).
     fn trusted_certificates(&self) -> Arc<str> {
         Arc::from("")

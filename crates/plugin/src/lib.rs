@@ -44,7 +44,7 @@ pub use exchange::{Exchange, Latencies, Session, Source, Try, TryState};
 pub use portcullis_wire::head::{Method, RequestHead, ResponseHead, Version};
 pub use portcullis_wire::headers::Headers;
 pub use request::{Captures, Client, Context, CountsAsProxied, LateLogFields, Patience, Request, RequestId, Upstream, query_pairs};
-pub use rows::{Ask, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
+pub use rows::{Ask, Count, Counting, PATIENCE, Rows, RowsCall, RowsError, RowsPage, Write};
 pub use timeline::{Instruments, Stage, Stretch, Timeline, Tracing};
 
 /// What went wrong inside a plugin: the request is answered with 500 and the text goes to the log only.

@@ -29,6 +29,32 @@ pub enum Write {
     Take { entity: &'static str, id: Uuid },
 }
 
+/// A counter that nodes keep together, and what is to become of it.
+#[derive(Clone, Debug)]
+pub struct Count {
+    /// Who is counted.
+    pub identifier: String,
+    /// The kind of window: `minute`, or `video_minute` for a named limit.
+    pub period: String,
+    /// When the window began, in seconds since the epoch.
+    pub start: u64,
+    pub service: Option<Uuid>,
+    pub route: Option<Uuid>,
+    /// What is added; zero only reads, less gives back.
+    pub by: i32,
+    /// Holds it so much already, nothing is added to any counter of the same call.
+    pub bound: f64,
+    /// Seconds after which a counter that is new may be forgotten.
+    pub lives: u64,
+}
+
+/// Whose counters they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    Requests,
+    Responses,
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RowsError {
     /// A row that must be there is not, or a row breaks a rule.
@@ -54,6 +80,8 @@ pub enum Ask {
         parent: Option<(String, Uuid)>,
         answer: oneshot::Sender<Result<RowsPage, RowsError>>,
     },
+    /// Adds to counters, all or none; answers what each held before.
+    Count { of: Counting, counts: Vec<Count>, answer: oneshot::Sender<Result<Vec<u64>, RowsError>> },
     /// Rows inserted or updated come back in order, as the store has them.
     Write { writes: Vec<Write>, answer: oneshot::Sender<Result<Vec<Record>, RowsError>> },
 }
@@ -106,6 +134,12 @@ impl Rows {
     /// the store has them, in order.
     pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Record>, RowsError> {
         self.call(|answer| Ask::Write { writes, answer }).await
+    }
+
+    /// Adds to counters in one step: to all of them or, when one holds its bound already, to none. Answers what each held
+    /// before, in order.
+    pub async fn count(&self, of: Counting, counts: Vec<Count>) -> Result<Vec<u64>, RowsError> {
+        self.call(|answer| Ask::Count { of, counts, answer }).await
     }
 
     async fn call<T>(&self, ask: impl FnOnce(oneshot::Sender<Result<T, RowsError>>) -> Ask) -> Result<T, RowsError> {

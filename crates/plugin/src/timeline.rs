@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
 
+use uuid::Uuid;
+
 /// The parts of a request's way that make spans (`tracing_instrumentations`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instruments(u16);
@@ -85,6 +87,8 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
     pub stage: Stage,
+    /// Which instance of the plugin.
+    pub instance: Option<Uuid>,
     pub begun: Instant,
     pub ended: Instant,
 }
@@ -97,7 +101,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// Notes a stage that has just ended.
-    pub fn note(&mut self, stage: Stage, begun: Instant) {
-        self.stretches.push(Stretch { stage, begun, ended: Instant::now() });
+    pub fn note(&mut self, stage: Stage, instance: Option<Uuid>, begun: Instant) {
+        self.stretches.push(Stretch { stage, instance, begun, ended: Instant::now() });
     }
 }

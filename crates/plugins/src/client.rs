@@ -92,6 +92,30 @@ impl Client {
         sending.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
+    /// As [`Client::send`] over TLS, with another name in the handshake than the address has, on a connection of its own.
+    pub async fn send_to(&self, outgoing: Outgoing, server_name: String) -> Result<Incoming, String> {
+        let client = self.clone();
+        let sending = self.runtime.spawn(async move {
+            let timeout = outgoing.timeout;
+            tokio::time::timeout(timeout, client.exchange_with(outgoing, server_name)).await.unwrap_or_else(|_| Err("timeout".to_owned()))
+        });
+        sending.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    async fn exchange_with(&self, outgoing: Outgoing, server_name: String) -> Result<Incoming, String> {
+        let mut request = http::Request::new(Full::new(outgoing.body));
+        *request.method_mut() = outgoing.method;
+        *request.headers_mut() = outgoing.headers;
+        let authority = outgoing.uri.authority().ok_or("the address has no host")?.clone();
+        request.headers_mut().insert(header::HOST, HeaderValue::from_str(&server_name).map_err(|error| error.to_string())?);
+        *request.uri_mut() = outgoing.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| path.clone().into());
+        let host = authority.host().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(443))).await.map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(server_name).map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(|error| error.to_string())?;
+        whole(over(stream, request).await?).await
+    }
+
     async fn exchange(&self, outgoing: Outgoing) -> Result<Incoming, String> {
         let mut request = http::Request::new(Full::new(outgoing.body));
         *request.method_mut() = outgoing.method;
@@ -103,9 +127,7 @@ impl Client {
             }
             Some((host, port)) => self.by_proxy(&host, port, outgoing.uri, request).await?,
         };
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Incoming { status: head.status.as_u16(), headers: head.headers, body })
+        whole(response).await
     }
 
     async fn by_proxy(
@@ -130,6 +152,12 @@ impl Client {
         *request.uri_mut() = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| path.clone().into());
         over(stream, request).await
     }
+}
+
+async fn whole(response: http::Response<hyper::body::Incoming>) -> Result<Incoming, String> {
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
+    Ok(Incoming { status: head.status.as_u16(), headers: head.headers, body })
 }
 
 /// Asks a proxy for a tunnel.

@@ -17,6 +17,7 @@
 //! - [`lua_functions`]: the settings of pre-function and post-function
 //! - [`metric_fields`]: settings that plugins around figures share
 //! - [`number`]: numbers as header text
+//! - [`pattern`]: regular expressions of users, look-around included
 //! - [`propagation`]: how traces go on, as tracing plugins are told
 //! - [`queue`]: what waits to be sent to log, metrics and trace servers
 //! - [`redis`], [`stores`]: the places counts and the like are kept in, as settings name them
@@ -42,6 +43,7 @@ mod log_fields;
 mod lua_functions;
 mod metric_fields;
 mod number;
+mod pattern;
 mod propagation;
 pub mod queue;
 mod redis;

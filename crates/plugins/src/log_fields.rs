@@ -21,7 +21,7 @@ pub fn custom_fields_by_lua() -> Field {
 /// Complains about code that cannot be parsed. A program without an engine takes any.
 fn parsed(code: &Value) -> std::result::Result<(), String> {
     let (Some(engine), Some(code)) = (script::engine(), code.as_str()) else { return Ok(()) };
-    engine.check(code).map_err(|problem| format!("error parsing function: {problem}"))
+    engine.check(code).map_err(|problem| format!("Error parsing function: {problem}"))
 }
 
 /// The fields that an instance adds to its records, by dotted path.
@@ -45,6 +45,9 @@ impl CustomFields {
 
     /// An exchange's record as JSON; none (and a line in the log) when it cannot be written.
     pub fn entry(&self, exchange: &Exchange<'_>) -> Option<Vec<u8>> {
+        if self.0.is_empty() {
+            return Some(serialize::text(exchange));
+        }
         let mut record = serialize::record(exchange);
         for (path, code) in &self.0 {
             match code.value(exchange) {

@@ -21,7 +21,7 @@ pub struct Config {
     #[field(array(string().one_of(["gcp", "jaeger", "aws", "w3c", "ot", "datadog", "b3"])))]
     pub extract: Option<Vec<String>>,
     /// Headers that do not go on to the upstream.
-    #[field(array(string()))]
+    #[field(array(header_name()))]
     pub clear: Option<Vec<String>>,
     /// The formats that upstreams get; `preserve` is the one that was found.
     #[field(array(string().one_of(["preserve", "gcp", "b3-single", "jaeger", "aws", "w3c", "ot", "datadog", "b3"])))]

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use uuid::Uuid;
 
 use crate::conf::{Settings, stored};
+use crate::log::NOTICE;
 
 /// Makes the directories a node works in and writes down what it runs with (`.kong_env`, for `reload` and `stop`).
 ///
@@ -50,6 +51,15 @@ pub fn node_id(settings: &Settings) -> Uuid {
         tracing::warn!(problem, "node id not kept: the next start makes another");
     }
     id
+}
+
+/// Keeps the token of request debugging where the operator finds it.
+pub fn keep_request_debug_token(settings: &Settings) {
+    let Some(token) = &settings.proxy.request_debug else { return };
+    tracing::info!(target: NOTICE, "[request-debug] token for request debugging: {token}");
+    if let Err(problem) = write(&settings.prefix.join(".request_debug_token"), token.as_bytes(), 0o640) {
+        tracing::warn!(problem, "the token of request debugging is only in the log");
+    }
 }
 
 /// The pid file of a prefix.

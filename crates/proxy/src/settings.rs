@@ -60,6 +60,8 @@ pub struct ProxySettings {
     pub error_default_type: Format,
     pub error_templates: ErrorTemplates,
     pub allow_debug_header: bool,
+    /// The token that request debugging asks of clients elsewhere; none answers nobody (`request_debug`).
+    pub request_debug: Option<String>,
     /// Requests note when what happened to them, for spans.
     pub timeline: bool,
     /// Request bodies up to this size are read whole before the upstream is contacted (`client_body_buffer_size`, bytes).
@@ -88,6 +90,7 @@ impl Default for ProxySettings {
             error_default_type: Format::Plain,
             error_templates: ErrorTemplates::default(),
             allow_debug_header: false,
+            request_debug: None,
             timeline: false,
             body_buffer_size: 8 * 1024,
             max_body_size: 0,

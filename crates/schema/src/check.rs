@@ -1,5 +1,6 @@
 //! Rules that span several fields of a record (Kong's entity checks).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::validate::{is_reference, keeps};
 use crate::violation::ENTITY;
-use crate::{Op, Record, Rule, Violations};
+use crate::{Field, Kind, Op, Record, Rule, Violations};
 
 /// Complaints, each under the field (dotted path, or `@entity`) that it is about.
 pub type Complaints = Vec<(String, Value)>;
@@ -72,15 +73,19 @@ pub enum Check {
 
 /// Runs the checks of a record whose fields have been checked, adding to what was found there.
 ///
-/// A check is left out when a field it looks at is wrong already, holds a vault reference, or lies in a nested record that
-/// is null. Checks on presence look at whatever is there.
-pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Violations) {
+/// As in Kong a check is left out when a field it looks at holds a vault reference, when none of its fields is there, or when
+/// one of them is wrong already; of nested fields (`config.minute`) it doesn't know that. Checks on presence look at whatever is
+/// there.
+pub(crate) fn run(checks: &[Check], fields: &[(Cow<'static, str>, Field)], record: &Record, op: Op, violations: &mut Violations) {
     for check in checks {
-        if let Err(complaints) = run_one(check, record, op, violations) {
+        if let Err(complaints) = run_one(check, fields, record, op, violations) {
             for (path, complaint) in complaints {
                 match check {
-                    // The last word on a field has the condition that it broke.
+                    // The last word on a field has the check that needs it.
                     Check::Conditional { then_field, .. } if path == *then_field => violations.put(&path, complaint),
+                    _ if complaint == NEEDED => violations.put(&path, complaint),
+                    // What cannot be set at all cannot, whatever else is wrong with it.
+                    Check::Hidden { .. } if path != ENTITY => violations.put(&path, complaint),
                     _ => violations.add(&path, complaint),
                 }
             }
@@ -88,19 +93,38 @@ pub(crate) fn run(checks: &[Check], record: &Record, op: Op, violations: &mut Vi
     }
 }
 
-fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Result<(), Complaints> {
+/// The complaint about a field that was not given and that a check cannot do without.
+const NEEDED: &str = "field required for entity check";
+
+fn run_one(check: &Check, fields: &[(Cow<'static, str>, Field)], record: &Record, op: Op, so_far: &Violations) -> Result<(), Complaints> {
     let when_updating = if op == Op::Update { "when updating, " } else { "" };
     let entity = |text: String| Err(vec![(ENTITY.to_owned(), Value::String(text))]);
     let filled = |names: &[&str]| names.iter().filter(|name| is_filled(record, name)).count();
-    let referenced = |names: &[&str]| names.iter().any(|name| at(record, name).is_some_and(is_reference));
-    let wrong = |names: &[&str]| names.iter().any(|name| so_far.at(name).is_some());
+    let is_secret = |name: &str| field_at(fields, name).is_some_and(|field| field.referenceable && matches!(field.kind, Kind::String));
+    let referenced = |names: &[&str]| names.iter().any(|name| at(record, name).is_some_and(is_reference) && is_secret(name));
+    let wrong = |names: &[&str]| names.iter().any(|name| !name.contains('.') && so_far.at(name).is_some());
     // Nobody knows what a secret kept elsewhere will be.
     if referenced(&named(check)) {
         return Ok(());
     }
+    let by_hand = matches!(check, Check::Custom { .. } | Check::Hidden { .. } | Check::Code { .. });
+    if by_hand && wrong(&named(check)) {
+        return Ok(());
+    }
+    if let Some(needed) = needed(check) {
+        let named = named(check);
+        if !named.is_empty() && named.iter().all(|name| at(record, name).is_none()) {
+            return Ok(());
+        }
+        let absent = |name: &&&str| at(record, name).is_none() && field_at(fields, name).is_some_and(|field| field.required);
+        let absent: Vec<_> = needed.iter().filter(absent).map(|name| ((*name).to_owned(), Value::from(NEEDED))).collect();
+        if !absent.is_empty() {
+            return Err(absent);
+        }
+    }
     match check {
-        // Of a record that is missing as a whole this has been said already.
-        Check::AtLeastOneOf(names) if names.iter().all(|name| in_missing_record(record, name)) => Ok(()),
+        // A change that takes the whole record away is told of that only.
+        Check::AtLeastOneOf(names) if op == Op::Update && names.iter().all(|name| at(record, name).is_none()) => Ok(()),
         Check::AtLeastOneOf(names) if filled(names) == 0 => {
             entity(format!("{when_updating}at least one of these fields must be non-empty: {}", quoted(names)))
         }
@@ -119,15 +143,15 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
             if repeated { entity(format!("values of these fields must be distinct: {}", quoted(names))) } else { Ok(()) }
         }
         Check::Conditional { if_field, if_match, then_field, then_match, then_required, then_error } => {
-            let (Some(condition), Some(value)) = (at(record, if_field), at(record, then_field)) else { return Ok(()) };
-            if wrong(&[*if_field]) || keeps(if_match, false, condition).is_err() {
+            let (condition, value) = (at(record, if_field).unwrap_or(&Value::Null), at(record, then_field).unwrap_or(&Value::Null));
+            if so_far.at(if_field).is_some() || keeps(if_match, false, condition).is_err() {
                 return Ok(());
             }
             let text = then_error.map_or_else(|| format!("failed conditional validation given value of field '{if_field}'"), str::to_owned);
             // Kong tries the field's own rules again here, so one that is wrong anyway fails the condition too.
             let must_be_null = then_match.iter().any(|rule| matches!(rule, Rule::Eq(Value::Null)));
             let Err(complaint) = keeps(then_match, *then_required, value) else {
-                return if wrong(&[*then_field]) { entity(text) } else { Ok(()) };
+                return if so_far.at(then_field).is_some() { entity(text) } else { Ok(()) };
             };
             if !must_be_null && so_far.at(then_field).is_some_and(is_about_kind) {
                 return entity(text);
@@ -136,7 +160,7 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
         }
         Check::ConditionalAtLeastOneOf { if_field, if_match, then_at_least_one_of, then_error } => {
             let Some(condition) = at(record, if_field) else { return Ok(()) };
-            if wrong(&[*if_field]) || keeps(if_match, false, condition).is_err() || filled(then_at_least_one_of) > 0 {
+            if so_far.at(if_field).is_some() || keeps(if_match, false, condition).is_err() || filled(then_at_least_one_of) > 0 {
                 return Ok(());
             }
             let names = quoted(then_at_least_one_of);
@@ -145,14 +169,8 @@ fn run_one(check: &Check, record: &Record, op: Op, so_far: &Violations) -> Resul
                 |text| text.replace("%s", &names),
             ))
         }
-        Check::Custom { fields: names, check } | Check::Hidden { fields: names, check } => {
-            if wrong(names) {
-                Ok(())
-            } else {
-                check(record)
-            }
-        }
-        Check::Code { fields: names, check } if !wrong(names) && !referenced(names) => (check.0)(record),
+        Check::Custom { check, .. } | Check::Hidden { check, .. } => check(record),
+        Check::Code { check, .. } => (check.0)(record),
         _ => Ok(()),
     }
 }
@@ -195,13 +213,29 @@ pub(crate) fn at<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
     Some(value)
 }
 
-/// Whether the outermost record of a dotted path is null.
-fn in_missing_record(record: &Record, path: &str) -> bool {
-    path.split_once('.').is_some_and(|(outer, _)| record.get(outer).is_some_and(Value::is_null))
+/// What is said of the field at a dotted path.
+fn field_at<'a>(fields: &'a [(Cow<'static, str>, Field)], path: &str) -> Option<&'a Field> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let (_, field) = fields.iter().find(|(name, _)| name == first)?;
+    match (rest, &field.kind) {
+        (None, _) => Some(field),
+        (Some(rest), Kind::Record(record)) => field_at(&record.fields, rest),
+        _ => None,
+    }
+}
+
+/// The fields that must be there, if only as null, for the check to make sense; none for checks on presence.
+fn needed(check: &Check) -> Option<Vec<&'static str>> {
+    match check {
+        Check::AtLeastOneOf(_) | Check::MutuallyExclusive(_) | Check::MutuallyRequired(_) => None,
+        Check::ConditionalAtLeastOneOf { .. } | Check::Shown(_) => None,
+        Check::Conditional { if_field, .. } => Some(vec![if_field]),
+        _ => Some(named(check)),
+    }
 }
 
 /// Neither null nor empty.
-fn is_filled(record: &Record, path: &str) -> bool {
+pub(crate) fn is_filled(record: &Record, path: &str) -> bool {
     match at(record, path) {
         None | Some(Value::Null) => false,
         Some(Value::String(text)) => !text.is_empty(),

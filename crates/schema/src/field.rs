@@ -161,4 +161,14 @@ impl Field {
             doc: Cow::Borrowed(""),
         }
     }
+
+    /// Takes a value out of those that a field of this record may have.
+    pub fn remove_choice(&mut self, name: &str, choice: &str) {
+        let Kind::Record(record) = &mut self.kind else { return };
+        for rule in record.fields.iter_mut().filter(|(known, _)| known == name).flat_map(|(_, field)| &mut field.rules) {
+            if let Rule::OneOf(choices) = rule {
+                choices.retain(|known| known.as_str() != Some(choice));
+            }
+        }
+    }
 }

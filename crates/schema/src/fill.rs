@@ -1,6 +1,7 @@
 //! Completes a record: defaults, generated values, and the one form each kind is kept in.
 //!
-//! After this every field of the schema is present (null where nothing is set), nested required records too.
+//! After this every field of the schema is present (null where nothing is set), nested required records too; only what is
+//! required and was not given stays away, which checks tell from what was given as null.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -25,16 +26,22 @@ pub(crate) fn fill_record(fields: &[(Cow<'static, str>, Field)], record: &mut Re
                 let given = value.take();
                 *value = fill_field(name, field, Some(given), moment);
             }
-            None => _ = record.insert(name.to_string(), fill_field(name, field, None, moment)),
+            None => match fill_field(name, field, None, moment) {
+                Value::Null if field.required => {}
+                value => _ = record.insert(name.to_string(), value),
+            },
         }
     }
 }
 
 fn fill_field(name: &str, field: &Field, given: Option<Value>, moment: Moment) -> Value {
     let new = moment.op != Op::Update;
+    // To Kong `false` is no record at all.
+    let given = given.filter(|value| *value != Value::Bool(false) || !matches!(field.kind, Kind::Record(_)));
     if field.auto && field.rules.iter().any(|rule| matches!(rule, Rule::Timestamp)) {
         // What a client says about the last change is never kept; what it says about the first is.
-        if name != "created_at" || given.as_ref().is_none_or(Value::is_null) {
+        let kept = name == "created_at" && given.as_ref().is_some_and(|given| !new || !given.is_null());
+        if !kept {
             return timestamp(&field.kind, moment.now);
         }
     }

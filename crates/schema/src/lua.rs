@@ -109,6 +109,16 @@ pub fn text(value: &Value) -> String {
     }
 }
 
+/// The first element as complaints quote it.
+pub fn first(list: &[Value]) -> String {
+    match list.first() {
+        None => "nil".to_owned(),
+        Some(Value::Null) => "userdata: NULL".to_owned(),
+        Some(Value::Array(_) | Value::Object(_)) => "table".to_owned(),
+        Some(other) => text(other),
+    }
+}
+
 /// A number without a fraction if it has none.
 pub fn number(float: f64) -> String {
     if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 { format!("{}", float as i64) } else { format!("{float}") }

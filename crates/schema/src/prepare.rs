@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::check::at;
+use crate::check::{at, is_filled};
 use crate::fill::{Moment, fill_record};
 use crate::validate::{check_partly, check_record, check_value, is_uuid, same};
 use crate::violation::ENTITY;
@@ -57,7 +57,8 @@ impl Catalog {
         }
         let transforms: Vec<_> = schema.transforms.iter().filter(|transform| given.transform && transform.is_due(&input)).collect();
         let mut violations = Violations::default();
-        let unmet: Vec<String> = schema.transforms.iter().filter_map(|transform| unmet_needs(transform, &input, existing)).collect();
+        let unmet: Vec<String> =
+            schema.transforms.iter().filter_map(|transform| unmet_needs(&fields, transform, &input, existing)).collect();
         let mut hidden = Record::new();
         let mut record = match existing {
             Some(existing) => {
@@ -112,10 +113,16 @@ impl Catalog {
     fn config_schema(&self, schema: &Schema, input: &Record, existing: Option<&Record>) -> Result<Option<&ConfigSchema>, (String, String)> {
         let Some(by) = schema.config_by else { return Ok(None) };
         let name = input.get(by).or_else(|| existing.and_then(|existing| existing.get(by)));
-        let Some(name) = name.and_then(Value::as_str) else { return Ok(None) };
+        // Kong takes the first element of what isn't text, and has none of an object.
+        let name: Cow<'_, str> = match name {
+            Some(Value::String(name)) => Cow::Borrowed(name),
+            Some(Value::Array(list)) => Cow::Owned(lua::first(list)),
+            Some(Value::Object(_)) => Cow::Borrowed("nil"),
+            _ => return Ok(None),
+        };
         let of_vaults = schema.name == "vaults";
         let known = if of_vaults { &self.vaults } else { &self.plugins };
-        match known.get(name) {
+        match known.get(name.as_ref()) {
             Some(config) => Ok(Some(config)),
             None if of_vaults => Err((by.to_owned(), format!("vault '{name}' is not installed"))),
             None => Err((by.to_owned(), format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property"))),
@@ -125,20 +132,31 @@ impl Catalog {
     /// Complains about references without an id in the words of the entity they would point to.
     fn check_references(&self, schema: &Schema, record: &Record, op: Op, violations: &mut Violations) {
         for (field, entity, _) in schema.foreigns() {
-            let (Some(Value::Object(reference)), Some(parent)) = (record.get(field), self.entity(entity)) else { continue };
+            let Some(parent) = self.entity(entity) else { continue };
+            let reference = match record.get(field) {
+                Some(Value::Object(reference)) => Cow::Borrowed(reference),
+                // A list is a record whose fields are numbers.
+                Some(Value::Array(list)) => {
+                    Cow::Owned(list.iter().enumerate().map(|(at, value)| ((at + 1).to_string(), value.clone())).collect::<Record>())
+                }
+                _ => continue,
+            };
             let known = matches!(reference.get("id"), Some(Value::String(id)) if is_uuid(id));
             if known || violations.0.get(field).is_some_and(Value::is_string) {
                 continue;
             }
-            let mut found = parent.gate.map(|gate| gate(reference)).and_then(Result::err).unwrap_or_default();
+            let mut found = parent.gate.map(|gate| gate(&reference)).and_then(Result::err).unwrap_or_default();
             if found.is_empty() {
-                found = check_partly(&parent.fields, reference, op);
+                found = check_partly(&parent.fields, &reference, op);
             }
             if found.is_empty() {
                 let text = if reference.contains_key("id") { "required field missing" } else { "missing primary key" };
                 found = Violations::of("id", text);
             }
-            violations.0.insert(field.to_owned(), Value::Object(found.0));
+            let counted = found.0.keys().enumerate().all(|(at, key)| *key == (at + 1).to_string());
+            let found =
+                if counted { Value::Array(found.0.into_iter().map(|(_, complaint)| complaint).collect()) } else { Value::Object(found.0) };
+            violations.0.insert(field.to_owned(), found);
         }
     }
 
@@ -282,19 +300,26 @@ fn show_moved(fields: &[(Cow<'static, str>, Field)], shorthands: &[Shorthand], r
     }
 }
 
-/// A transformation gets its inputs and what it needs together: neither one without the other, and no new need for old
-/// inputs. Answers the complaint if it doesn't.
-fn unmet_needs(transform: &Transform, input: &Record, existing: Option<&Record>) -> Option<String> {
-    let of = |record: &Record, path: &str| at(record, path).filter(|value| !value.is_null() && *value != "").cloned();
-    let kept = |path: &str| existing.and_then(|existing| of(existing, path));
-    let some_given = transform.inputs.iter().any(|name| of(input, name).is_some());
-    let all_given = transform.inputs.iter().all(|name| of(input, name).is_some());
-    let all_there = transform.needs.iter().all(|path| of(input, path).or_else(|| kept(path)).is_some());
-    let changed = existing.is_some() && transform.needs.iter().any(|path| of(input, path).is_some_and(|new| Some(new) != kept(path)));
-    if (all_given || !changed) && (all_there || !some_given) {
+/// A transformation gets its inputs and what it needs together. A change that alters what it needs, or leaves it out, has to
+/// bring all of it; one that doesn't finds it in the row. Answers the complaint if something is missing.
+fn unmet_needs(fields: &Fields, transform: &Transform, input: &Record, existing: Option<&Record>) -> Option<String> {
+    if transform.needs.is_empty() {
         return None;
     }
-    let names: Vec<String> = transform.inputs.iter().chain(transform.needs).map(|name| format!("'{name}'")).collect();
+    let given = |path: &str| is_filled(input, path);
+    let kept = |path: &str| existing.is_some_and(|existing| is_filled(existing, path));
+    // A new row makes some of it by itself.
+    let made = |path: &str| existing.is_none() && fields.iter().any(|(name, field)| name == path && field.auto);
+    let changed = existing.is_some_and(|existing| transform.needs.iter().any(|path| at(input, path) != at(existing, path)));
+    if !changed && !transform.inputs.iter().any(|path| given(path)) {
+        return None;
+    }
+    let all = || transform.inputs.iter().chain(transform.needs);
+    let there = all().filter(|path| given(path) || !changed && (kept(path) || made(path))).count();
+    if there == 0 || there == all().count() {
+        return None;
+    }
+    let names: Vec<String> = all().map(|name| format!("'{name}'")).collect();
     Some(format!("all or none of these fields must be set: {}", names.join(", ")))
 }
 
@@ -325,6 +350,8 @@ fn merge(fields: &[(Cow<'static, str>, Field)], kept: &mut Record, input: Record
         let kind = fields.iter().find(|(known, _)| *known == name.as_str()).map(|(_, field)| &field.kind);
         match (kind, kept.get_mut(&name), value) {
             (Some(Kind::Record(inner)), Some(Value::Object(old)), Value::Object(new)) => merge(&inner.fields, old, new),
+            // An empty Lua table: a record of which nothing changes.
+            (Some(Kind::Record(_)), Some(Value::Object(_)), Value::Array(new)) if new.is_empty() => {}
             (_, _, value) => {
                 kept.insert(name, value);
             }

@@ -158,7 +158,12 @@ pub fn url() -> Field {
 }
 /// Whether a text is a URL with scheme and host.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    // RFC 3986 section 3.1: what stands before the colon is a scheme only if it looks like one.
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| scheme.is_empty() || is_scheme(scheme)).unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if host.is_empty() || host.starts_with(':') {
@@ -215,12 +220,15 @@ pub fn no_route() -> Field {
 pub fn no_service() -> Field {
     foreign("services").eq(Value::Null)
 }
+/// What Kong says of a name that is not a token of RFC 2616.
+const NO_TOKEN: &str = "contains one or more invalid characters. ASCII control characters (0-31;127), space, tab and the characters \
+                        ()<>@,;:\\\"/?={}[] are not allowed.";
 /// A cookie's name or a header's: token characters of RFC 7230.
 pub fn cookie_name() -> Field {
     string().custom(|value| {
         text(value, |name| {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.bytes().all(fits) { Ok(()) } else { Err(format!("bad cookie name '{name}'")) }
+            if name.bytes().all(fits) { Ok(()) } else { Err(NO_TOKEN.to_owned()) }
         })
     })
 }

@@ -34,7 +34,7 @@ pub(crate) fn check_record(fields: &[(Cow<'static, str>, Field)], checks: &[Chec
     for name in record.keys().filter(|name| unknown && !fields.iter().any(|(known, _)| known == *name)) {
         violations.0.insert(name.clone(), "unknown field".into());
     }
-    crate::check::run(checks, record, op, &mut violations);
+    crate::check::run(checks, fields, record, op, &mut violations);
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
@@ -165,7 +165,12 @@ fn check_elements(element: &Field, list: &[Value], op: Op) -> Result<(), Complai
 /// A reference carries the id of a row. One by a unique field (`{"name": …}`) was resolved, or is left to be, by the caller.
 fn check_foreign(value: &Value) -> Result<(), Complaint> {
     let complaint = |field: &str, text: &str| Err(Value::Object(Violations::of(field, text).0));
-    let Value::Object(reference) = value else { return complaint("id", "missing primary key") };
+    let reference = match value {
+        Value::Object(reference) => reference,
+        // A list is a record whose fields are numbers, none of which is known.
+        Value::Array(list) if !list.is_empty() => return Err(list.iter().map(|_| Value::from("unknown field")).collect()),
+        _ => return complaint("id", "missing primary key"),
+    };
     match reference.get("id") {
         Some(Value::String(id)) if is_uuid(id) => Ok(()),
         Some(Value::String(_)) => complaint("id", "expected a valid UUID"),
@@ -260,7 +265,8 @@ fn check_rule(rule: &Rule, value: &Value) -> Result<(), String> {
             complain(float.is_some_and(|number| number <= *bound), &|| format!("value must be greater than {}", lua::number(*bound)))
         }
         Rule::Between(low, high) => complain(float.is_some_and(|number| number < *low || number > *high), &|| {
-            format!("value should be between {} and {}", lua::number(*low), lua::number(*high))
+            // Kong writes both without what comes after the point.
+            format!("value should be between {} and {}", lua::number(low.trunc()), lua::number(high.trunc()))
         }),
         Rule::LenEq(length) => complain(len(value) != *length, &|| format!("length must be {length}")),
         Rule::LenMin(length) => complain(len(value) < *length, &|| format!("length must be at least {length}")),

@@ -248,15 +248,31 @@ fn a_transformation_and_what_it_needs_come_together() {
     assert_eq!(run(Op::Insert, json!({ "name": "n" }), None), refused);
     let kept = record_from(json!({ "name": "n", "note": null, "owner": { "id": one } }));
     assert_eq!(run(Op::Update, json!({ "owner": { "id": other } }), Some(&kept)), refused);
+    // Kong compares with what is given only: what isn't counts as another.
+    assert_eq!(run(Op::Update, json!({ "name": "m" }), Some(&kept)), refused);
     for input in [
         json!({ "note": "x" }),
-        json!({ "name": "m" }),
+        json!({ "name": "m", "owner": { "id": one } }),
         json!({ "owner": { "id": one } }),
         json!({ "name": "m", "owner": { "id": other } }),
     ] {
         let prepared = catalog().prepare(&schema, record_from(input.clone()), Op::Update, Some(&kept), 1.0);
         assert!(prepared.is_ok(), "{input}");
     }
+}
+
+#[test]
+fn an_empty_list_in_place_of_a_record_changes_nothing_of_it() {
+    let made = insert(json!({ "name": "x", "nested": { "host": "h" } })).unwrap();
+    assert_eq!(update(&made, json!({ "nested": [] })).unwrap()["nested"], json!({ "host": "h", "port": 6379 }));
+}
+
+#[test]
+fn a_name_that_is_no_text_is_told_by_its_first_element() {
+    let refused = |name: Value| complaints(plug(json!({ "name": name })))["name"].clone();
+    assert_eq!(refused(json!(["x"])), "plugin 'x' not enabled; add it to the 'plugins' configuration property");
+    assert_eq!(refused(json!([])), "plugin 'nil' not enabled; add it to the 'plugins' configuration property");
+    assert_eq!(refused(json!({})), "plugin 'nil' not enabled; add it to the 'plugins' configuration property");
 }
 
 #[test]

@@ -8,9 +8,11 @@
 //! - `statements`: the SQL of one table
 //! - `rows`, `read`: the rules' view of a transaction, and readers'
 //! - `rehearsal`: changes that are tried and undone
+//! - `counters`: what plugins count
 //! - `writer`: the writing thread: transactions, the change feed, expired rows
 //! - `fault`: SQLite's failures in an operator's words
 
+mod counters;
 mod fault;
 mod open;
 mod read;
@@ -30,6 +32,7 @@ use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::counters::{Counted, Counter};
 use crate::layout::Layout;
 use crate::transact::Fault;
 use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
@@ -185,6 +188,14 @@ impl Store for Embedded {
             starting.await.map_err(|_| closed())??;
             let rehearsal: Arc<dyn Store> = Arc::new(rehearsal::Rehearsal { layout: self.layout.clone(), trials });
             Ok(rehearsal)
+        })
+    }
+
+    fn count(&self, of: Counted, counters: Vec<Counter>) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            self.write(writer::Job::Count(of, counters, answer)).await?;
+            answered.await.map_err(|_| closed())?
         })
     }
 

@@ -9,10 +9,12 @@
 //! - `statements`, `values`: the SQL of one entity, and its values on their way
 //! - `rows`, `read`, `writer`: the rules' view of a transaction, readers', and the writing thread
 //! - `rehearsal`: changes that are tried and undone
+//! - `counters`: what plugins count
 //! - `events`, `listener`: telling other nodes and hearing from them
 //! - `fault`: Postgres' failures in an operator's words
 
 mod connect;
+mod counters;
 mod events;
 mod fault;
 mod listener;
@@ -37,6 +39,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
+use crate::counters::{Counted, Counter};
 use crate::layout::{Layout, Table};
 use crate::transact::Fault;
 use crate::{
@@ -390,6 +393,10 @@ impl Store for Postgres {
 
     fn workspace(&self) -> Option<Uuid> {
         self.shared.described.get().map(|described| described.workspace)
+    }
+
+    fn count(&self, of: Counted, counters: Vec<Counter>) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        Box::pin(self.read(move |_, connections| counters::count(connections, of, counters)))
     }
 
     fn reachable(&self) -> BoxFuture<'_, bool> {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod conditions;
+mod counting;
 mod kit;
 mod measure;
 mod property;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::{ChangeSet, Filter, Key, Operation, StoreError, Tags};
 use conditions::*;
+use counting::*;
 pub(crate) use kit::{Kit, catalog, clock, id, refused, settings};
 
 /// Runs each sentence on each store.
@@ -66,6 +68,7 @@ on_every_store! {
     what_a_change_set_requires_is_checked_when_its_turn_comes
     of_writers_that_require_the_same_row_unchanged_one_wins
     a_requirement_does_not_look_at_what_remains_of_a_time_to_live
+    counters_are_added_to_all_together_or_not_at_all
     a_rehearsal_shows_its_changes_to_nobody_and_leaves_none
 }
 

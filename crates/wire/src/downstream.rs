@@ -163,7 +163,17 @@ impl Downstream {
         self.timer.disarm();
         match &self.side {
             Side::H1(_) => self.h1_respond(head, body).await,
-            Side::Stream(_) => Box::pin(self.stream_respond(head, body)).await,
+            Side::Stream(_) => Box::pin(self.stream_respond(head, body, &[])).await,
+        }
+    }
+
+    /// As [`Downstream::respond`], with trailers after the body: lines, as the chunked coding has them. HTTP/1 clients don't get
+    /// them.
+    pub async fn respond_with_trailers(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
+        self.timer.disarm();
+        match &self.side {
+            Side::H1(_) => self.h1_respond(head, body).await,
+            Side::Stream(_) => Box::pin(self.stream_respond(head, body, trailers)).await,
         }
     }
 

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use portcullis_tests::{Gateway, Upstream, eventually, free_port};
+use portcullis_tests::{Gateway, Redis, Upstream, eventually, free_port};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
 /// An authority over plain HTTP. It looks at requests' shape and order, and for the proof at the gateway; their signatures are
 /// checked by tests of the plugin.
-struct Directory {
+pub struct Directory {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -54,7 +54,8 @@ impl Directory {
         format!("http://{}/directory", self.address)
     }
 
-    fn orders(&self) -> usize {
+    /// How many orders there were.
+    pub fn orders(&self) -> usize {
         self.state.orders.lock().unwrap().len()
     }
 }
@@ -220,14 +221,17 @@ fn issuer(certificate: &[u8]) -> String {
 }
 
 fn with_acme(storage: &str) -> (Gateway, Directory, Upstream, tempfile::TempDir) {
+    with_acme_in(json!({"storage": storage}))
+}
+
+fn with_acme_in(storage: Value) -> (Gateway, Directory, Upstream, tempfile::TempDir) {
     let upstream = Upstream::start();
     let gateway = Gateway::before(&upstream);
     let ca = tempfile::TempDir::new().unwrap();
     authority(ca.path());
     let directory = Directory::start(gateway.proxy(), ca.path());
-    let config = json!({
-        "account_email": "op@ship.test", "api_uri": directory.url(), "domains": ["*.ship.test"], "cert_type": "ecc", "storage": storage,
-    });
+    let mut config = json!({"account_email": "op@ship.test", "api_uri": directory.url(), "domains": ["*.ship.test"], "cert_type": "ecc"});
+    config.as_object_mut().unwrap().extend(storage.as_object().unwrap().clone());
     gateway.admin().post("/plugins", json!({"name": "acme", "config": config}));
     (gateway, directory, upstream, ca)
 }
@@ -249,6 +253,33 @@ fn a_handshake_for_a_name_without_certificate_makes_an_order() {
     assert_eq!(gateway.admin().get("/acme/certificates/deck.ship.test")["data"]["valid"], true);
 
     // What is kept in the database is served from the first handshake after a restart on.
+    gateway.signal("TERM");
+    gateway.wait();
+    gateway.start_again();
+    eventually("the kept certificate is served", || issuer(&shown(&gateway, "deck.ship.test")) == "Ship CA");
+    assert_eq!(directory.orders(), 1);
+}
+
+#[test]
+fn what_is_kept_in_redis_outlives_the_node() {
+    let redis = Redis::for_user("gate", "sesame");
+    let place = json!({"host": "127.0.0.1", "port": redis.port(), "username": "gate", "password": "sesame", "database": 2,
+        "extra_options": {"namespace": "ship:"}});
+    outlives_the_node(json!({"storage": "redis", "storage_config": {"redis": place}}), || {
+        let keys = redis.ask(&["--user", "gate", "--pass", "sesame", "--no-auth-warning", "-n", "2", "KEYS", "*"]);
+        assert!(keys.iter().any(|key| key == "ship:kong_acme:cert_key:deck.ship.test"), "{keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with("ship:")), "{keys:?}");
+    });
+}
+
+/// Orders a certificate, looks at where it is kept, and finds it served after a restart without another order.
+pub fn outlives_the_node(storage: Value, is_kept: impl FnOnce()) {
+    let (mut gateway, directory, _upstream, _ca) = with_acme_in(storage);
+    let made = gateway.admin().send("POST", "/acme", Some(r#"{"host": "deck.ship.test"}"#));
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!((directory.orders(), issuer(&shown(&gateway, "deck.ship.test")).as_str()), (1, "Ship CA"));
+    is_kept();
+    assert_eq!(gateway.admin().get("/acme/certificates")["data"][0]["host"], "deck.ship.test");
     gateway.signal("TERM");
     gateway.wait();
     gateway.start_again();

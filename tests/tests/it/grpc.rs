@@ -123,6 +123,20 @@ fn calls_reach_a_server_with_tls() {
     assert_eq!(trailers.unwrap()["grpc-status"], "0");
 }
 
+/// A plugin that holds the whole answer sees its trailers as headers; the caller still finds its status behind the body.
+#[test]
+fn a_buffered_answer_keeps_its_trailers() {
+    let server = start_server(None);
+    let gateway = gateway();
+    lead(&gateway, "grpc", server);
+    let config = json!({"access": ["kong.service.request.enable_buffering()"]});
+    gateway.admin().post("/routes/r/plugins", json!({"name": "pre-function", "config": config}));
+    let (head, body, trailers) = call(&gateway, "/pkg.Svc/Say", b"\0\0\0\0\x02hi");
+    assert_eq!((head.status().as_u16(), body.as_slice()), (200, b"\0\0\0\0\x02hi".as_slice()));
+    assert_eq!(trailers.expect("there are trailers")["grpc-status"], "0");
+    assert!(!head.headers().contains_key("grpc-status"));
+}
+
 #[test]
 fn callers_are_told_in_their_own_terms_what_went_wrong() {
     let gateway = gateway();

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod acme;
+mod acme_stores;
 mod auth_together;
 mod bad_input;
+mod beyond_kong;
 mod bodies;
 mod config_changes;
 mod declarative;
+mod forwarded;
 mod framing;
 mod grpc;
 mod ldap_auth;
@@ -21,8 +24,11 @@ mod postgres_cluster;
 mod postgres_faults;
 mod postgres_start;
 mod proxying;
+mod rate_limits_redis;
+mod request_debug;
 mod router_flavors;
 mod session;
+mod shared_counts;
 mod streams;
 mod tls_and_http2;
 mod tour;

@@ -93,19 +93,6 @@ fn prometheus_counts_requests() {
     });
 }
 
-/// An instance that cannot do its work is kept, and never lets a request pass as if it were not there.
-#[test]
-fn a_policy_that_is_not_served_fails_its_requests_and_says_so() {
-    let upstream = Upstream::start();
-    let gateway = with(&upstream, "rate-limiting", json!({"hour": 3, "policy": "cluster"}));
-    assert_eq!(gateway.admin().get("/services/up/plugins")["data"][0]["config"]["policy"], "cluster");
-    let answer = gateway.get("/bytes/1");
-    assert_eq!((answer.status, &answer.json()["message"]), (500, &json!("An unexpected error occurred")));
-    assert!(upstream.seen().is_empty());
-    let output = gateway.output();
-    assert!(output.contains("the policy `cluster` is not supported yet"), "{output}");
-}
-
 #[test]
 fn every_bundled_plugin_has_a_handler_so_that_a_strict_node_starts() {
     let gateway = Gateway::build().set("plugins_strict", "on").start();

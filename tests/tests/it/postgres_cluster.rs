@@ -113,8 +113,13 @@ fn traffic_outlives_the_database_and_all_nodes_find_together_again() {
             scope.spawn(move || {
                 let mut client = node.client();
                 while running.load(Ordering::Relaxed) {
-                    let done = if client.get("/echo").status == 200 { served } else { failed };
+                    let answer = client.get("/echo");
+                    let done = if answer.status == 200 { served } else { failed };
                     done.fetch_add(1, Ordering::Relaxed);
+                    // After so many requests on one connection (`keepalive_requests`) the node says that it ends.
+                    if answer.header("connection") == Some("close") {
+                        client = node.client();
+                    }
                 }
             });
         }

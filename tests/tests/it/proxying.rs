@@ -235,3 +235,30 @@ fn unknown_paths_are_answered_by_the_gateway() {
     assert_eq!((answer.status, &answer.json()["message"]), (404, &json!("no Route matched with those values")));
     assert!(Client::connect(gateway.status()).get("/status").json()["server"].is_object());
 }
+
+/// A gateway whose only service is an upstream `pool` with these passive limits and one target that refuses connections.
+fn before_a_refusing_target(retries: u16, unhealthy: serde_json::Value) -> Gateway {
+    let gateway = Gateway::start();
+    let admin = gateway.admin();
+    admin.post("/upstreams", json!({"name": "pool", "healthchecks": {"passive": {"unhealthy": unhealthy}}}));
+    admin.post("/upstreams/pool/targets", json!({"target": format!("127.0.0.1:{}", free_port())}));
+    admin.post("/services", json!({"name": "up", "host": "pool", "retries": retries}));
+    admin.post("/services/up/routes", json!({"name": "all", "paths": ["/"]}));
+    gateway
+}
+
+#[test]
+fn a_retry_without_anybody_left_is_answered_503() {
+    let gateway = before_a_refusing_target(5, json!({"tcp_failures": 1}));
+    let answer = gateway.ask("GET / HTTP/1.1\r\nHost: gate.test\r\nAccept: application/json\r\n\r\n");
+    assert_eq!((answer.status, &answer.json()["message"]), (503, &json!("The upstream server is currently unavailable")));
+}
+
+#[test]
+fn the_last_failure_counts_as_the_status_the_client_sees() {
+    for (statuses, then) in [(json!([502]), 503), (json!([500]), 502)] {
+        let gateway = before_a_refusing_target(0, json!({"tcp_failures": 1, "http_failures": 1, "http_statuses": statuses}));
+        assert_eq!(gateway.get("/").status, 502);
+        assert_eq!(gateway.get("/").status, then, "{statuses}");
+    }
+}

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::Call;
 use crate::answer::{Answer, Outcome, Refusal};
+use crate::crud::put_id;
 use crate::page;
 use crate::rows::{Address, Admin, foreign_id, id_of, now, record, uuid};
 use crate::table::{PlainHandler, Scope, ScopedHandler, Table, admin_name};
@@ -164,7 +165,7 @@ async fn replace(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
             None => Uuid::new_v4(),
         },
     };
-    input.insert("id".to_owned(), id.to_string().into());
+    put_id(&scope.schema, &mut input, id.to_string().into());
     let row = Written { scope, op: Op::Upsert, existing: None, input, action: "create or update" }.write(admin).await?;
     Ok(Answer::ok(row))
 }
@@ -180,7 +181,7 @@ async fn change(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
     let existing = at(admin, call, scope).await?;
     let mut input = admin.typed(&scope.schema, &call.body, Some(&existing));
     one_name_is_a_list(&mut input);
-    input.insert("id".to_owned(), id_of(&existing)?.to_string().into());
+    put_id(&scope.schema, &mut input, id_of(&existing)?.to_string().into());
     let row = Written { scope, op: Op::Update, existing: Some(existing), input, action: "update" }.write(admin).await?;
     Ok(Answer::ok(row))
 }

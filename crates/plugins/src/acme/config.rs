@@ -175,7 +175,7 @@ pub struct Vault {
     #[field(boolean().default(true))]
     pub tls_verify: Option<bool>,
     /// The server name of the TLS handshake.
-    #[field(sni())]
+    #[field(string())]
     pub tls_server_name: Option<String>,
     /// How to log in.
     #[field(string().default("token").one_of(["token", "kubernetes"]))]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::config::Config;
+use super::remote::Remote;
 use crate::redis::Redis;
 use crate::redis::link::{Link, Links};
 
@@ -24,10 +25,11 @@ pub enum Kept {
     Memory(Arc<Memory>),
     Database(Rows),
     Redis { link: Arc<Link>, namespace: String },
+    Remote(Box<Remote>),
 }
 
 impl Kept {
-    /// Errors for the places that this gateway does not know.
+    /// Errors for a place that nobody knows.
     pub fn of(config: &Config, env: &Env) -> Result<Self> {
         match config.storage.as_deref().unwrap_or("shm") {
             "shm" => Ok(Self::Memory(env.state.get())),
@@ -48,7 +50,9 @@ impl Kept {
                 let link = env.state.get::<Links>().to(&place, env);
                 Ok(Self::Redis { link, namespace: redis.extra_options.namespace.clone() })
             }
-            other => Err(Error::from(format!("storage {other} is not there in this version: use kong, redis or shm"))),
+            "consul" => Ok(Self::Remote(Box::new(Remote::consul(&config.storage_config.consul, env)))),
+            "vault" => Ok(Self::Remote(Box::new(Remote::vault(&config.storage_config.vault, env)))),
+            other => Err(Error::from(format!("there is no storage named {other}"))),
         }
     }
 
@@ -64,6 +68,7 @@ impl Kept {
                 let run = link.run(|mut redis| async move { ::redis::cmd("GET").arg(key).query_async(&mut redis).await });
                 Ok(run.await?)
             }
+            Self::Remote(remote) => remote.get(key).await,
         }
     }
 
@@ -96,6 +101,7 @@ impl Kept {
                 });
                 Ok(run.await?)
             }
+            Self::Remote(remote) => remote.set(key, value, ttl).await,
         }
     }
 
@@ -123,6 +129,7 @@ impl Kept {
                 });
                 Ok(run.await?.is_some())
             }
+            Self::Remote(remote) => remote.add(key, value, ttl).await,
         }
     }
 
@@ -143,6 +150,7 @@ impl Kept {
                 let run = link.run(|mut redis| async move { ::redis::cmd("DEL").arg(key).query_async::<()>(&mut redis).await });
                 Ok(run.await?)
             }
+            Self::Remote(remote) => remote.delete(key).await,
         }
     }
 
@@ -178,6 +186,7 @@ impl Kept {
                 });
                 run.await?.iter().filter_map(|key| key.get(skipped..).map(str::to_owned)).collect()
             }
+            Self::Remote(remote) => remote.names().await?,
         };
         let mut names: Vec<String> = keys.iter().filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)).collect();
         names.sort_unstable();

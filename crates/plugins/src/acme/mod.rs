@@ -11,6 +11,7 @@ mod config;
 mod endpoints;
 mod kept;
 mod office;
+mod remote;
 
 use std::sync::{Arc, Mutex, Weak};
 

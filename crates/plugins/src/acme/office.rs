@@ -68,8 +68,8 @@ impl Office {
             api,
             external: config.eab_kid.zip(config.eab_hmac_key),
             rsa,
-            renew_threshold: Duration::from_secs_f64(config.renew_threshold_days.unwrap_or(14.0).max(0.0) * 86_400.0),
-            backoff: Duration::from_secs_f64(config.fail_backoff_minutes.unwrap_or(5.0).max(0.0) * 60.0),
+            renew_threshold: span(config.renew_threshold_days.unwrap_or(14.0) * 86_400.0),
+            backoff: span(config.fail_backoff_minutes.unwrap_or(5.0) * 60.0),
             kept,
             certificates: env.state.get(),
             runtime: env.runtime.clone(),
@@ -254,6 +254,23 @@ fn is_host_name(name: &str) -> bool {
     name.contains('.') && name.len() <= 253 && name.bytes().all(fits) && name.parse::<std::net::IpAddr>().is_err()
 }
 
+/// A length of time as settings give it; none is longer than a century.
+fn span(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 100.0 * 365.0 * 86_400.0)).unwrap_or_default()
+}
+
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_too_long_is_a_century() {
+        assert_eq!(span(90.0), Duration::from_secs(90));
+        assert_eq!(span(-1.0), Duration::ZERO);
+        assert_eq!(span(1e300), Duration::from_secs(100 * 365 * 86_400));
+    }
 }

@@ -2,12 +2,12 @@
 
 use portcullis_plugin::{Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Field, Fields, Rule, build};
-use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::ai;
 use crate::ai::request::{self, messages, refusal};
+use crate::pattern::Pattern;
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -37,8 +37,8 @@ fn patterns() -> Field {
 
 /// See the module's description.
 pub struct AiPromptGuard {
-    allow: Vec<Regex>,
-    deny: Vec<Regex>,
+    allow: Vec<Pattern>,
+    deny: Vec<Pattern>,
     newest_only: bool,
     all_roles: bool,
     max_body: Option<u64>,
@@ -52,9 +52,8 @@ impl Plugin for AiPromptGuard {
     type Config = Config;
 
     fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
-        let compiled = |patterns: Option<Vec<String>>| -> Result<Vec<Regex>> {
-            patterns.iter().flatten().map(|pattern| Regex::new(pattern).map_err(Into::into)).collect()
-        };
+        let compiled =
+            |patterns: Option<Vec<String>>| -> Result<Vec<Pattern>> { patterns.iter().flatten().map(|text| Pattern::new(text)).collect() };
         Ok(Self {
             allow: compiled(config.allow_patterns)?,
             deny: compiled(config.deny_patterns)?,
@@ -85,8 +84,12 @@ impl Handler for AiPromptGuard {
     }
 
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
-        let passes = request::json_body(request).and_then(|fields| self.text(&fields)).is_some_and(|text| self.passes(&text));
-        if passes { Step::Next } else { Step::answer(refusal(400, "bad request")) }
+        let text = request::json_body(request).and_then(|fields| self.text(&fields));
+        match text.map_or(Ok(false), |text| self.passes(&text)) {
+            Ok(true) => Step::Next,
+            Ok(false) => Step::answer(refusal(400, "bad request")),
+            Err(error) => Step::Fail(error),
+        }
     }
 }
 
@@ -104,8 +107,15 @@ impl AiPromptGuard {
         Some(newest_first.collect::<Vec<_>>().join(" "))
     }
 
-    fn passes(&self, text: &str) -> bool {
-        !self.deny.iter().any(|pattern| pattern.is_match(text))
-            && (self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.is_match(text)))
+    fn passes(&self, text: &str) -> Result<bool> {
+        let any = |patterns: &[Pattern]| -> Result<bool> {
+            for pattern in patterns {
+                if pattern.matches(text)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        Ok(!any(&self.deny)? && (self.allow.is_empty() || any(&self.allow)?))
     }
 }

@@ -27,7 +27,7 @@ pub struct Config {
     #[field(url())]
     pub aws_sts_endpoint_url: Option<String>,
     /// The region; without it the environment's.
-    #[field(string())]
+    #[field(host())]
     pub aws_region: Option<String>,
     /// The function: its name or its ARN.
     #[field(string().shown("required", false))]

@@ -192,7 +192,8 @@ fn region(config: &Config) -> Option<String> {
 /// A proxy is spoken to without TLS.
 fn check_proxy(record: &Record) -> std::result::Result<(), Vec<(String, Value)>> {
     let proxy = record.get("config").and_then(|config| config.get("proxy_url")).and_then(Value::as_str);
-    if proxy.is_some_and(|proxy| Url::parse(proxy).is_ok_and(|url| url.scheme() != "http")) {
+    let scheme = proxy.and_then(|proxy| proxy.split_once("://")).map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| scheme != "http" && !scheme.is_empty() && !scheme.contains(':')) {
         return Err(vec![("@entity".to_owned(), "proxy_url scheme must be http".into())]);
     }
     Ok(())

@@ -4,19 +4,12 @@
 //! what they are pass.
 
 mod config;
+mod robots;
 
 use portcullis_plugin::{Answer, Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use regex::bytes::RegexSet;
 
 use config::Config;
-
-/// What robots and the libraries they are written with call themselves. Upper and lower case count, so that `CUBOT` the
-/// phone is none of them.
-const ROBOTS: [&str; 3] = [
-    r"[A-Za-z](?:[Bb]ot|[Ss]pider|[Cc]rawler)\b",
-    r"Nutch|Slurp|ia_archiver|heritrix|facebookexternalhit|Mediapartners-Google|Feedfetcher-Google|Google.*/\+/web/snippet",
-    r"Go-http-client|okhttp|axios|reqwest|Python-urllib|Apache-HttpClient|Boto",
-];
 
 /// See the module's description.
 pub struct BotDetection {
@@ -32,8 +25,7 @@ impl Plugin for BotDetection {
     type Config = Config;
 
     fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
-        let denied = config.deny.unwrap_or_default();
-        let denied = denied.iter().map(String::as_str).chain(ROBOTS);
+        let denied = config.deny.unwrap_or_default().into_iter().chain(robots::expressions());
         Ok(Self { allow: RegexSet::new(config.allow.unwrap_or_default())?, deny: RegexSet::new(denied)? })
     }
 }

@@ -23,12 +23,31 @@ fn robots_are_refused_and_others_pass() {
         "okhttp/4.9.3",
         "Python-urllib/3.11",
         "Boto3/1.26 Python/3.10",
+        "aws-sdk-java/1.12 Linux",
+        "mybot/1.0",
+        "Our Indexer 2",
+        "SomeCRAWLER",
+        "webscraper",
+        "Mozilla/5.0 (compatible; Yahoo! Slurp)",
+        "Scrapy",
+        "WhatsApp/2.21",
+        "Steeler/3",
+        "Mozilla/5.0 Pingdom.com_bot_version_1.4",
     ] {
         assert_eq!(status(json!({}), &[agent]), Some(403), "{agent}");
     }
-    for agent in
-        ["curl/8.5.0", "python-requests/2.31", "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", "Mozilla/5.0 (Linux; CUBOT NOTE S)", ""]
-    {
+    for agent in [
+        "curl/8.5.0",
+        "python-requests/2.31",
+        "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0",
+        "Mozilla/5.0 (Linux; CUBOT NOTE S)",
+        // Nothing tells these apart from names of something else.
+        "mybot",
+        "robotics",
+        "Boto3",
+        "facebookexternalhit",
+        "",
+    ] {
         assert_eq!(status(json!({}), &[agent]), None, "{agent}");
     }
 }

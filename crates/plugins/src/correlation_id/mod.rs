@@ -16,7 +16,7 @@ const DEFAULT_HEADER: &str = "Kong-Request-ID";
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
     /// The header that carries the id.
-    #[field(header_name().default(DEFAULT_HEADER))]
+    #[field(string().default(DEFAULT_HEADER))]
     pub header_name: Option<String>,
     /// The shape of ids: a UUID for each request, one UUID and a counter, or facts about the connection.
     #[field(string().required().one_of(["uuid", "uuid#counter", "tracker"]).default("uuid#counter"))]

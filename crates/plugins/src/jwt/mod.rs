@@ -227,3 +227,5 @@ impl Jwt {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

@@ -69,7 +69,7 @@ impl Algorithm {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
-    fn verifies(self, key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn verifies(self, key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
         let shared = |algorithm| hmac::verify(&hmac::Key::new(algorithm, key), signed, signature).is_ok();
         let public = |algorithm: &'static dyn signature::VerificationAlgorithm| {
             signature::UnparsedPublicKey::new(algorithm, key).verify(signed, signature).is_ok()

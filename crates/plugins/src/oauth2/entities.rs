@@ -122,7 +122,7 @@ pub fn all() -> Vec<Schema> {
             admin_name: Some("oauth2"),
             endpoint_key: Some("client_id"),
             cache_key: &["client_id"],
-            transforms: vec![Transform { inputs: &[], needs: &[], apply: keep_hash }],
+            transforms: vec![Transform { inputs: &["hash_secret"], needs: &["client_secret"], apply: keep_hash }],
             ..Schema::new("oauth2_credentials", Client::fields())
         },
         Schema { ttl: true, admin_api: false, ..Schema::new("oauth2_authorization_codes", Code::fields()) },

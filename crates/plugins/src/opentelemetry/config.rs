@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_schema::{Field, Fields, Shorthand, build};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::deprecation::deprecated;
 use crate::{propagation, queue};
@@ -79,7 +79,10 @@ pub fn shorthands() -> Vec<Shorthand> {
         name: "endpoint",
         field: build::url().referenceable().shown("deprecation", deprecation),
         expand: |value, config| {
-            config.insert("traces_endpoint".to_owned(), value.clone());
+            // The newer spelling counts where both are given.
+            if config.get("traces_endpoint").is_none_or(Value::is_null) {
+                config.insert("traces_endpoint".to_owned(), value.clone());
+            }
             Ok(())
         },
     }]

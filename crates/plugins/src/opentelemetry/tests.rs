@@ -71,8 +71,8 @@ fn a_sampled_request_is_told_in_spans() {
     assert_eq!(answer(plugin.access(&mut request)), None);
     let told = text_of(&request.head.headers, "traceparent").unwrap();
     let mut timeline = Timeline::default();
-    timeline.note(Stage::Router, request.started);
-    timeline.note(Stage::Access("key-auth"), request.started);
+    timeline.note(Stage::Router, None, request.started);
+    timeline.note(Stage::Access("key-auth"), None, request.started);
     request.timeline = Some(Box::new(timeline));
     let attempt = |port, state, code| Try {
         balancer_start_ms: 0,

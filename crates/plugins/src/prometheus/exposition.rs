@@ -7,7 +7,7 @@ use portcullis_plugin::Env;
 
 use crate::queue::{Counts, Figures};
 
-use super::tables::{Histogram, KONG_BUCKETS, Series, Tables, UPSTREAM_BUCKETS};
+use super::tables::{AI_BUCKETS, AiKey, Histogram, KONG_BUCKETS, Series, Tables, UPSTREAM_BUCKETS};
 
 /// The workspace every row belongs to.
 const WORKSPACE: &str = "default";
@@ -18,16 +18,20 @@ pub fn write(env: &Env) -> String {
     let mut series: Vec<Series> = tables.sum().into_values().collect();
     series.sort_by(|a, b| (&a.service, &a.route, &a.consumer).cmp(&(&b.service, &b.route, &b.consumer)));
     let mut out = Out(String::with_capacity(4096 + series.len() * 2048));
+    ai(&mut out, &tables);
     bandwidth(&mut out, &series);
     out.head("kong_datastore_reachable", "gauge", "Datastore reachable from this node, 0 is unreachable");
     out.line("kong_datastore_reachable", "", u64::from(env.node.datastore_reachable()));
-    requests(&mut out, &series);
+    answers(&mut out, "kong_http_requests_total", "HTTP status codes per consumer, service and route", &series, false);
     let help = "Latency added by the gateway and its plugins for each service and route, in milliseconds";
     histogram(&mut out, "kong_kong_latency_ms", help, &KONG_BUCKETS, &series, |series| Some(&series.latencies.as_ref()?.kong));
     node(&mut out, env, &tables);
     queues(&mut out, env);
+    let help = "Duration of sessions for each service and route, in milliseconds";
+    histogram(&mut out, "kong_session_duration_ms", help, &UPSTREAM_BUCKETS, &series, |series| whole(series, true));
+    answers(&mut out, "kong_stream_sessions_total", "Status codes of sessions per service and route", &series, true);
     let help = "Latency of whole requests for each service and route, in milliseconds";
-    histogram(&mut out, "kong_request_latency_ms", help, &UPSTREAM_BUCKETS, &series, |series| Some(&series.latencies.as_ref()?.request));
+    histogram(&mut out, "kong_request_latency_ms", help, &UPSTREAM_BUCKETS, &series, |series| whole(series, false));
     let help = "Latency of upstream responses for each service and route, in milliseconds";
     histogram(&mut out, "kong_upstream_latency_ms", help, &UPSTREAM_BUCKETS, &series, |series| Some(&series.latencies.as_ref()?.upstream));
     if tables.tells_health() {
@@ -50,11 +54,66 @@ impl Out {
             _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
         };
     }
+
+    fn histogram<const N: usize>(&mut self, name: &str, labels: &str, bounds: &[u32; N], histogram: &Histogram<N>) {
+        let mut below = 0;
+        for (bound, count) in bounds.iter().zip(histogram.counts) {
+            below += count;
+            let _ = writeln!(self.0, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+        }
+        let total = histogram.total();
+        let _ = writeln!(self.0, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
+        let _ = writeln!(self.0, "{name}_count{{{labels}}} {total}");
+        let _ = writeln!(self.0, "{name}_sum{{{labels}}} {}", histogram.sum);
+    }
 }
 
 /// Backslash, quote and line feed are the characters a label value escapes.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Use of AI providers. There is no cache of answers, so the labels of one are empty.
+fn ai(out: &mut Out, tables: &Tables) {
+    let all = tables.ai();
+    if all.is_empty() {
+        return;
+    }
+    let labels = |(provider, model): &AiKey, more: &str| {
+        let (provider, model) = (escaped(provider), escaped(model));
+        format!(
+            "ai_provider=\"{provider}\",ai_model=\"{model}\",cache_status=\"\",vector_db=\"\",embeddings_provider=\"\",\
+             embeddings_model=\"\",{more}workspace=\"{WORKSPACE}\""
+        )
+    };
+    if all.values().any(|series| series.cost > 0.0) {
+        out.head("kong_ai_llm_cost_total", "counter", "Cost of AI requests per provider and model");
+        for (key, series) in all.iter().filter(|(_, series)| series.cost > 0.0) {
+            let _ = writeln!(out.0, "kong_ai_llm_cost_total{{{}}} {}", labels(key, ""), series.cost);
+        }
+    }
+    if all.values().any(|series| series.latency.total() > 0) {
+        let name = "kong_ai_llm_provider_latency_ms";
+        out.head(name, "histogram", "Time that AI providers took per provider and model, in milliseconds");
+        for (key, series) in all.iter().filter(|(_, series)| series.latency.total() > 0) {
+            out.histogram(name, &labels(key, ""), &AI_BUCKETS, &series.latency);
+        }
+    }
+    out.head("kong_ai_llm_requests_total", "counter", "AI requests per provider and model");
+    all.iter().for_each(|(key, series)| out.line("kong_ai_llm_requests_total", &labels(key, ""), series.requests));
+    if all.values().any(|series| series.total_tokens > 0) {
+        out.head("kong_ai_llm_tokens_total", "counter", "Tokens of AI requests per provider and model");
+        for (key, series) in &all {
+            let counts = [
+                ("completion_tokens", series.completion_tokens),
+                ("prompt_tokens", series.prompt_tokens),
+                ("total_tokens", series.total_tokens),
+            ];
+            for (kind, tokens) in counts.into_iter().filter(|(_, tokens)| *tokens > 0) {
+                out.line("kong_ai_llm_tokens_total", &labels(key, &format!("token_type=\"{kind}\",")), tokens);
+            }
+        }
+    }
 }
 
 fn bandwidth(out: &mut Out, all: &[Series]) {
@@ -73,21 +132,28 @@ fn bandwidth(out: &mut Out, all: &[Series]) {
     }
 }
 
-fn requests(out: &mut Out, all: &[Series]) {
+/// The time of whole requests, or of connections without HTTP.
+fn whole(series: &Series, stream: bool) -> Option<&Histogram<13>> {
+    series.latencies.as_ref().filter(|_| series.stream == stream).map(|latencies| &latencies.request)
+}
+
+fn answers(out: &mut Out, name: &str, help: &str, all: &[Series], stream: bool) {
     let mut first = true;
-    for series in all.iter().filter(|series| !series.answers.is_empty()) {
+    for series in all.iter().filter(|series| series.stream == stream && !series.answers.is_empty()) {
         if std::mem::take(&mut first) {
-            out.head("kong_http_requests_total", "counter", "HTTP status codes per consumer, service and route");
+            out.head(name, "counter", help);
         }
         let (service, route, consumer) = (escaped(&series.service), escaped(&series.route), escaped(&series.consumer));
         let mut answers = series.answers.clone();
         answers.sort_unstable();
         for (status, upstream, count) in answers {
             let source = if upstream { "service" } else { "kong" };
-            let labels = format!(
-                "service=\"{service}\",route=\"{route}\",code=\"{status}\",source=\"{source}\",workspace=\"{WORKSPACE}\",consumer=\"{consumer}\""
-            );
-            out.line("kong_http_requests_total", &labels, count);
+            let mut labels =
+                format!("service=\"{service}\",route=\"{route}\",code=\"{status}\",source=\"{source}\",workspace=\"{WORKSPACE}\"");
+            if !series.stream {
+                let _ = write!(labels, ",consumer=\"{consumer}\"");
+            }
+            out.line(name, &labels, count);
         }
     }
 }
@@ -119,21 +185,17 @@ fn histogram<const N: usize>(
             out.head(name, "histogram", help);
         }
         let labels = format!("service=\"{}\",route=\"{}\",workspace=\"{WORKSPACE}\"", escaped(service), escaped(route));
-        let mut below = 0;
-        for (bound, count) in bounds.iter().zip(histogram.counts) {
-            below += count;
-            let _ = writeln!(out.0, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-        }
-        let total = histogram.total();
-        let _ = writeln!(out.0, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
-        let _ = writeln!(out.0, "{name}_count{{{labels}}} {total}");
-        let _ = writeln!(out.0, "{name}_sum{{{labels}}} {}", histogram.sum);
+        out.histogram(name, &labels, bounds, &histogram);
     }
 }
 
 fn node(out: &mut Out, env: &Env, tables: &Tables) {
     let id = env.node.id();
     let counts = env.node.connections();
+    out.head("kong_memory_workers_lua_vms_bytes", "gauge", "Memory of each worker process in bytes");
+    for (pid, bytes) in env.node.worker_memory() {
+        out.line("kong_memory_workers_lua_vms_bytes", &format!("node_id=\"{id}\",pid=\"{pid}\",kong_subsystem=\"http\""), bytes);
+    }
     out.head("kong_nginx_connections_total", "gauge", "Number of connections by subsystem");
     let states = [
         ("accepted", counts.accepted),

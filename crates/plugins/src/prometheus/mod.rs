@@ -11,9 +11,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Result};
+use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Request, Result, Session};
 use portcullis_schema::Fields;
 use serde::Deserialize;
+use serde_json::Value;
 
 use tables::Tables;
 
@@ -67,19 +68,47 @@ impl Handler for Prometheus {
         let Some(route) = &exchange.request.route else { return };
         let request = exchange.request;
         let consumer = if self.config.per_consumer { request.consumer.as_ref() } else { None };
-        self.tables.count(route, request.service.as_ref(), consumer, |series| {
+        let session = request.context.get::<Session>();
+        self.tables.count(route, request.service.as_ref(), consumer, session.is_some(), |series| {
             if self.config.status_code_metrics {
-                series.answered(exchange.response.status, exchange.source);
+                series.answered(session.map_or(exchange.response.status, |session| session.status), exchange.source);
             }
-            if self.config.bandwidth_metrics {
+            // As in Kong: bytes are told of HTTP only.
+            if self.config.bandwidth_metrics && session.is_none() {
                 series.received += exchange.request_bytes;
                 series.sent += exchange.response_bytes;
                 series.has_bytes = true;
             }
             if self.config.latency_metrics {
                 let latencies = &exchange.latencies;
-                series.measured(latencies.kong, latencies.proxy, latencies.request);
+                let proxy = if session.is_some() { -1 } else { latencies.proxy };
+                series.measured(latencies.kong, proxy, latencies.request);
             }
         });
+        if self.config.ai_metrics {
+            self.count_ai(request);
+        }
+    }
+}
+
+impl Prometheus {
+    /// Counts what AI plugins noted for the log (`ai.proxy.meta`, `ai.proxy.usage`).
+    fn count_ai(&self, request: &Request) {
+        for (path, meta) in &request.log_fields {
+            let Some(case) = path.strip_prefix("ai.").and_then(|path| path.strip_suffix(".meta")) else { continue };
+            let usage = request.log_fields.get(&format!("ai.{case}.usage")).unwrap_or(&Value::Null);
+            let text = |name: &str| meta.get(name).and_then(Value::as_str).unwrap_or_default();
+            let tokens = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+            self.tables.count_ai(text("provider_name"), text("request_model"), |series| {
+                series.requests += 1;
+                series.cost += usage.get("cost").and_then(Value::as_f64).filter(|cost| *cost > 0.0).unwrap_or(0.0);
+                series.prompt_tokens += tokens("prompt_tokens");
+                series.completion_tokens += tokens("completion_tokens");
+                series.total_tokens += tokens("total_tokens");
+                if let Some(latency) = meta.get("llm_latency").and_then(Value::as_i64).filter(|latency| *latency > 0) {
+                    series.took(latency);
+                }
+            });
+        }
     }
 }

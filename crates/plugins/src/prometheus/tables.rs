@@ -1,7 +1,7 @@
 //! The counts: one table a thread, added up when asked for.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +11,8 @@ use portcullis_entities::services::Service;
 use portcullis_plugin::Source;
 use uuid::Uuid;
 
+/// Upper bounds of the buckets of an AI provider's time, in milliseconds.
+pub const AI_BUCKETS: [u32; 14] = [250, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 10_000, 30_000, 60_000];
 /// Upper bounds of the buckets of time spent in the gateway, in milliseconds.
 pub const KONG_BUCKETS: [u32; 17] = [1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1000, 3000, 6000];
 /// The same for upstream and whole-request times.
@@ -26,6 +28,38 @@ pub struct Key {
     pub route: Uuid,
     pub service: Option<Uuid>,
     pub consumer: Option<Uuid>,
+    /// Connections without HTTP are counted apart.
+    pub stream: bool,
+}
+
+/// What the use of AI is counted under: provider and model.
+pub type AiKey = (Box<str>, Box<str>);
+
+/// Use of one model.
+#[derive(Clone, Debug, Default)]
+pub struct AiSeries {
+    pub requests: u64,
+    pub cost: f64,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    pub total_tokens: u64,
+    pub latency: Histogram<14>,
+}
+
+impl AiSeries {
+    fn add(&mut self, other: &AiSeries) {
+        self.requests += other.requests;
+        self.cost += other.cost;
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.total_tokens += other.total_tokens;
+        self.latency.add(&other.latency);
+    }
+
+    /// Milliseconds that the provider took.
+    pub fn took(&mut self, latency: i64) {
+        self.latency.observe(&AI_BUCKETS, latency);
+    }
 }
 
 /// How many values fell into each bucket; the last is for what is larger than all bounds.
@@ -73,6 +107,7 @@ pub struct Latencies {
 /// What is counted for one key.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
+    pub stream: bool,
     pub service: Box<str>,
     pub route: Box<str>,
     pub consumer: Box<str>,
@@ -135,6 +170,7 @@ fn entities(route: &Arc<Route>, service: Option<&Arc<Service>>) -> (usize, usize
 
 /// All counts of the process.
 pub struct Tables {
+    ai: Box<[Mutex<HashMap<AiKey, AiSeries>>]>,
     tables: Box<[Mutex<HashMap<Key, Series, foldhash::fast::RandomState>>]>,
     telling_health: Arc<AtomicUsize>,
     pub errors: AtomicU64,
@@ -142,7 +178,12 @@ pub struct Tables {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { tables: (0..TABLES).map(|_| Mutex::default()).collect(), telling_health: Arc::default(), errors: AtomicU64::new(0) }
+        Self {
+            ai: (0..TABLES).map(|_| Mutex::default()).collect(),
+            tables: (0..TABLES).map(|_| Mutex::default()).collect(),
+            telling_health: Arc::default(),
+            errors: AtomicU64::new(0),
+        }
     }
 }
 
@@ -161,9 +202,11 @@ impl Tables {
         route: &Arc<Route>,
         service: Option<&Arc<Service>>,
         consumer: Option<&Arc<Consumer>>,
+        stream: bool,
         change: impl FnOnce(&mut Series),
     ) {
-        let key = Key { route: route.id, service: service.map(|service| service.id), consumer: consumer.map(|consumer| consumer.id) };
+        let key =
+            Key { route: route.id, service: service.map(|service| service.id), consumer: consumer.map(|consumer| consumer.id), stream };
         // Only a scrape ever holds the lock of another thread's table.
         let mut table = self.tables[TABLE.get()].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(series) = table.get_mut(&key) {
@@ -176,10 +219,31 @@ impl Tables {
             self.errors.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let mut series = Series::default();
+        let mut series = Series { stream, ..Series::default() };
         series.label(route, service, consumer);
         change(&mut series);
         table.insert(key, series);
+    }
+
+    /// Counts a use of a provider's model.
+    pub fn count_ai(&self, provider: &str, model: &str, change: impl FnOnce(&mut AiSeries)) {
+        let mut table = self.ai[TABLE.get()].lock().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= MOST_SERIES {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        change(table.entry((provider.into(), model.into())).or_default());
+    }
+
+    /// The sum of what was counted of AI, by provider and model.
+    pub fn ai(&self) -> BTreeMap<AiKey, AiSeries> {
+        let mut sum: BTreeMap<AiKey, AiSeries> = BTreeMap::new();
+        for table in &self.ai {
+            for (key, series) in table.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                sum.entry(key.clone()).or_default().add(series);
+            }
+        }
+        sum
     }
 
     /// The sum of all tables.

@@ -1,12 +1,14 @@
 //! proxy-cache: answers from memory what the upstream has answered before.
 //!
 //! - [`cache`]: the kept responses, within `mem_cache_size`
+//! - [`conditional`]: requests that want a kept response only if it is another than theirs
 //! - [`key`]: what tells requests apart
 //! - [`rules`]: what requests and responses say about caching
 //! - [`endpoints`]: `/proxy-cache` in the Admin API
 //! - [`config`]: what users set
 
 mod cache;
+mod conditional;
 mod config;
 mod endpoints;
 mod key;
@@ -26,6 +28,7 @@ use serde_json::Value;
 use crate::number::Digits;
 use crate::stores::STORES;
 use cache::{Cache, Kept};
+use conditional::Outcome;
 use config::{Config, ResponseHeaders};
 use key::Key;
 use rules::{CacheControl, MediaType};
@@ -117,7 +120,7 @@ impl Handler for ProxyCache {
             return Step::Next;
         };
         let age = now.saturating_sub(kept.at);
-        let fresh = if self.config.cache_control { control.takes(age as f64, kept.lifetime) } else { age as f64 <= kept.lifetime };
+        let fresh = if self.config.cache_control { control.takes(age as f64, kept.lifetime) } else { age as f64 <= self.cache_ttl };
         if !fresh {
             told.status(&mut request.response_headers, "Refresh");
             request.context.set(MayKeep(key));
@@ -125,11 +128,16 @@ impl Handler for ProxyCache {
         }
         request.context.set(CountsAsProxied);
         told.status(&mut request.response_headers, "Hit");
-        let mut answer = Answer::bytes(kept.status, None, kept.body.to_vec());
+        let mut answer = match conditional::of(&request.head.headers, &kept) {
+            Outcome::Whole => Answer::bytes(kept.status, None, kept.body.to_vec()),
+            Outcome::NotModified => Answer::empty(304),
+            Outcome::Failed => return Step::answer(Answer::error(412, "Precondition failed")),
+        };
+        let has_body = answer.status != 304;
         for (name, value) in &kept.headers {
             let name = String::from_utf8_lossy(name).into_owned();
             // What is told of this request stands in front of what was told of the one that was kept.
-            if !Told::is_own(&name) {
+            if !Told::is_own(&name) && (has_body || !conditional::is_of_the_body(&name)) {
                 answer = answer.header(name, value.to_vec());
             }
         }
@@ -159,7 +167,12 @@ impl Handler for ProxyCache {
             request_body: head.request.body.as_deref().unwrap_or_default().into(),
             at: now,
             lifetime,
-            gone_at: now + self.config.storage_ttl.map_or(lifetime.ceil() as u64, |secs| u64::try_from(secs).unwrap_or(0)),
+            gone_at: match self.config.storage_ttl.map(u64::try_from) {
+                None => now.saturating_add(lifetime.ceil() as u64),
+                // Zero stands for ever, which is until room is needed.
+                Some(Ok(0)) => u64::MAX,
+                Some(secs) => now.saturating_add(secs.unwrap_or(0)),
+            },
         };
         head.context.set(Keeping { key, kept: Some(kept), body: Vec::new() });
         Ok(())
@@ -217,7 +230,7 @@ struct Told {
 
 impl Told {
     fn of(config: &ResponseHeaders, request: &Request) -> Self {
-        let debug = request.head.headers.get("kong-debug") == Some(b"1");
+        let debug = request.head.headers.contains("kong-debug");
         let wanted = |setting: Option<bool>| debug || setting == Some(true);
         Self { age: wanted(config.age), status: wanted(config.x_cache_status), key: wanted(config.x_cache_key) }
     }

@@ -7,13 +7,17 @@
 //! Memory is bounded: entries whose windows have all ended go once a minute, and a shard that is full gives up an eighth of
 //! its entries, those whose windows end soonest.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::quality::{FoldHasher, RandomState};
 use hashbrown::HashTable;
 use uuid::Uuid;
+
+use crate::secret::hex;
 
 use super::window::{Counts, Hit, Limited, Window};
 
@@ -31,6 +35,23 @@ pub enum Who<'a> {
     Text(&'a [u8]),
     /// A client without an address (a unix socket).
     Unknown,
+}
+
+/// Bytes of a header's value or a path that name a client as they are; of longer ones a digest does.
+const LONGEST_NAME: usize = 512;
+
+/// As others read it: in keys and columns.
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Id(id) => write!(f, "{id}"),
+            Who::Address(address) => write!(f, "{address}"),
+            // Longer, it would be refused by the index of Postgres' table.
+            Who::Text(text) if text.len() > LONGEST_NAME => f.write_str(&hex(digest(&SHA256, text).as_ref())),
+            Who::Text(text) => f.write_str(&String::from_utf8_lossy(text)),
+            Who::Unknown => f.write_str("unknown"),
+        }
+    }
 }
 
 #[derive(Debug)]

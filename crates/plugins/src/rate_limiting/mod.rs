@@ -68,6 +68,7 @@ impl Plugin for RateLimiting {
     const PHASES: Phases = Phases::ACCESS;
     const SCOPES: Scopes = Scopes::HTTP;
     type Config = Config;
+    const NEED_DATABASE: &'static [(&'static str, &'static str)] = &[("policy", "cluster")];
 
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
         let scope = Scope { route: instance.route, service: instance.service };
@@ -77,7 +78,7 @@ impl Plugin for RateLimiting {
                 let scoped = counters.scoped(scope);
                 Place::Local(counters, scoped)
             }
-            Policy::Cluster => return Err(Error::from("the policy `cluster` is not supported yet, use `local` or `redis`")),
+            Policy::Cluster => Place::Shared { shared: Shared::database(scope, env), fault_tolerant: config.fault_tolerant },
             Policy::Redis => {
                 let shared = Shared::redis(&config.redis, config.sync_rate, scope, env);
                 Place::Shared { shared, fault_tolerant: config.fault_tolerant }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use portcullis_plugin::testing::{ARRIVAL, People, TestRequest, answer, configured, env, plugin, plugin_in, texts, try_plugin};
+use portcullis_plugin::testing::{ARRIVAL, People, TestRequest, answer, configured, env, plugin, plugin_in, texts};
 use portcullis_plugin::{Answer, Entry, Env, Handler, Instance};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -116,13 +116,6 @@ fn counts_belong_to_what_the_instance_is_attached_to_and_outlive_its_settings() 
     assert!(passes(&made(json!({ "year": 2 }), &on_route, &env), TestRequest::get("/")));
     let on_service = Instance { service: Some(Uuid::from_u128(2)), ..Instance::default() };
     assert!(passes(&made(json!({ "year": 1 }), &on_service, &env), TestRequest::get("/")));
-}
-
-#[test]
-fn a_policy_that_is_not_served_refuses_to_be_made() {
-    let config = json!({ "hour": 1, "policy": "cluster" });
-    let error = try_plugin::<RateLimiting>(config, &Instance::default(), &env()).err().unwrap();
-    assert_eq!(error.to_string(), "the policy `cluster` is not supported yet, use `local` or `redis`");
 }
 
 #[test]

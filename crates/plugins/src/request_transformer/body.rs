@@ -18,7 +18,7 @@ pub fn changed(operations: &Operations, values: &Values, request: &Request) -> O
     match (body::type_of(content_type)?, Body::parse(content_type, given)) {
         (Type::Json, None) if given.is_empty() => json(operations, values, Map::new(), true),
         (Type::Json, Some(Body::Json(Value::Object(fields)))) => json(operations, values, fields, false),
-        (Type::Form, Some(Body::Form(form))) => Some(arguments(operations, values, form)),
+        (Type::Form, Some(Body::Form(form))) => arguments(operations, values, form),
         (Type::Multipart, Some(Body::Multipart { delimiter, parts })) => multipart(operations, values, &delimiter, parts),
         (Type::Multipart, None) if given.is_empty() => multipart(operations, values, &body::delimiter(content_type)?, Vec::new()),
         _ => None,
@@ -59,13 +59,14 @@ fn json(operations: &Operations, values: &Values, mut fields: Map<String, Value>
     if changed { serde_json::to_vec(&fields).ok() } else { None }
 }
 
-fn arguments(operations: &Operations, values: &Values, form: &[u8]) -> Vec<u8> {
+fn arguments(operations: &Operations, values: &Values, form: &[u8]) -> Option<Vec<u8>> {
     let mut arguments = Arguments::read(form);
-    arguments.change(operations, values);
-    arguments.write().unwrap_or_default()
+    let changed = arguments.change(operations, values);
+    changed.then(|| arguments.write().unwrap_or_default())
 }
 
-/// Parts that get another name or value lose what else their heads said, and come last.
+/// Parts that get another name or value lose what else their heads said, and come last. Here, as in Kong, renaming is done before
+/// anything is removed.
 fn multipart(operations: &Operations, values: &Values, delimiter: &[u8], parts: Vec<Part<'_>>) -> Option<Vec<u8>> {
     let mut parts: Vec<(Option<Vec<u8>>, Vec<u8>)> =
         parts.iter().map(|part| (part.name.as_deref().map(<[u8]>::to_vec), part.raw.to_vec())).collect();
@@ -76,17 +77,17 @@ fn multipart(operations: &Operations, values: &Values, delimiter: &[u8], parts: 
         (Some(name.as_bytes().to_vec()), [head.as_bytes(), value].concat())
     };
     let mut changed = false;
-    for name in &operations.remove {
-        while let Some(at) = place(&parts, name) {
-            parts.remove(at);
-            changed = true;
-        }
-    }
-    for (old, new) in &values.rename {
+    for (old, new) in values.rename.iter().filter(|(old, new)| old != new) {
         if let Some(at) = place(&parts, old) {
             let (_, raw) = parts.remove(at);
             parts.retain(|(known, _)| known.as_deref() != Some(new.as_bytes()));
             parts.push(simple(new, body::part(&raw).value));
+            changed = true;
+        }
+    }
+    for name in &operations.remove {
+        while let Some(at) = place(&parts, name) {
+            parts.remove(at);
             changed = true;
         }
     }

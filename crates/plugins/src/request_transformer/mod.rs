@@ -317,14 +317,14 @@ impl RequestTransformer {
 
 /// The arguments of a form body go into the query as well; the body stays.
 fn join_form(request: &mut Request) {
-    let is_form = request.head.headers.get("content-type").is_some_and(|of| of.starts_with(b"application/x-www-form-urlencoded"));
+    let is_form = request.head.headers.get("content-type").and_then(crate::body::type_of) == Some(crate::body::Type::Form);
     let Some(body) = request.body.as_ref().filter(|body| is_form && !body.is_empty()) else { return };
-    let mut query = request.upstream.query.take().unwrap_or_default();
-    if !query.is_empty() {
-        query.push(b'&');
+    if !matches!(request.upstream.method.as_deref(), Some("GET" | "HEAD" | "TRACE")) {
+        return;
     }
-    query.extend_from_slice(body);
-    request.upstream.query = Some(query);
+    let mut arguments = Arguments::read(request.upstream.query.as_deref().unwrap_or_default());
+    arguments.join(Arguments::read(body));
+    request.upstream.query = arguments.write();
 }
 
 /// A path with everything that may not stand in one percent-encoded; escapes that are there stay.

@@ -18,37 +18,67 @@ impl Arguments {
         Self(read)
     }
 
-    /// Everything that is to be done, in order.
-    pub fn change(&mut self, operations: &Operations, values: &Values) {
+    /// Everything that is to be done, in order. Answers whether anything was: to Kong removing always is something.
+    pub fn change(&mut self, operations: &Operations, values: &Values) -> bool {
+        let mut changed = !operations.remove.is_empty();
         operations.remove.iter().for_each(|name| self.remove(name));
-        values.rename.iter().for_each(|(old, new)| self.rename(old, new));
-        values.replace.iter().for_each(|(name, value)| self.replace(name, value));
-        values.add.iter().for_each(|(name, value)| self.add(name, value));
-        values.append.iter().for_each(|(name, value)| self.append(name, value));
+        for (old, new) in &values.rename {
+            changed |= self.rename(old, new);
+        }
+        for (name, value) in &values.replace {
+            changed |= self.replace(name, value);
+        }
+        for (name, value) in &values.add {
+            changed |= self.add(name, value);
+        }
+        for (name, value) in &values.append {
+            self.append(name, value);
+            changed = true;
+        }
+        changed
+    }
+
+    /// The arguments of another text behind those that are there.
+    pub fn join(&mut self, other: Self) {
+        for (name, values) in other.0 {
+            self.0.entry(name).or_default().extend(values);
+        }
     }
 
     fn remove(&mut self, name: &str) {
         self.0.remove(name.as_bytes());
     }
 
-    fn rename(&mut self, old: &str, new: &str) {
-        if let Some(values) = self.0.remove(old.as_bytes()) {
-            self.0.insert(new.as_bytes().to_vec(), values);
+    fn rename(&mut self, old: &str, new: &str) -> bool {
+        if old == new {
+            return false;
         }
+        let Some(values) = self.0.remove(old.as_bytes()) else { return false };
+        self.0.insert(new.as_bytes().to_vec(), values);
+        true
     }
 
-    fn replace(&mut self, name: &str, value: &str) {
-        if let Some(values) = self.0.get_mut(name.as_bytes()) {
-            *values = vec![Some(value.as_bytes().to_vec())];
-        }
+    fn replace(&mut self, name: &str, value: &str) -> bool {
+        let Some(values) = self.0.get_mut(name.as_bytes()) else { return false };
+        *values = vec![Some(value.as_bytes().to_vec())];
+        true
     }
 
-    fn add(&mut self, name: &str, value: &str) {
-        self.0.entry(name.as_bytes().to_vec()).or_insert_with(|| vec![Some(value.as_bytes().to_vec())]);
+    fn add(&mut self, name: &str, value: &str) -> bool {
+        let absent = !self.0.contains_key(name.as_bytes());
+        if absent {
+            self.0.insert(name.as_bytes().to_vec(), vec![Some(value.as_bytes().to_vec())]);
+        }
+        absent
     }
 
     fn append(&mut self, name: &str, value: &str) {
-        self.0.entry(name.as_bytes().to_vec()).or_default().push(Some(value.as_bytes().to_vec()));
+        let values = self.0.entry(name.as_bytes().to_vec()).or_default();
+        // An argument without `=` makes way, as in Kong.
+        if values.as_slice() == [None] {
+            values.clear();
+        }
+        values.push(Some(value.as_bytes().to_vec()));
     }
 
     /// None when no argument is left: then there is no `?` either.

@@ -116,6 +116,11 @@ fn the_fields_of_a_form_are_changed() {
     });
     let form = body(config, "application/x-www-form-urlencoded", "gone=1&old=o&rep=x&app=1&kept");
     assert_eq!(form, "add=a%20b&app=1&app=2&kept&new=o&rep=r");
+    // What is there already is not added, and what changes nothing leaves the spelling.
+    let plugin: RequestTransformer = plugin(json!({ "add": { "body": ["z:1"] }, "replace": { "body": ["absent:1"] } }));
+    let mut request = TestRequest::new("POST", "/").body("application/x-www-form-urlencoded", "z=0&a=%41").build();
+    assert_eq!(answer(plugin.access(&mut request)), None);
+    assert_eq!(request.upstream.body, None);
 }
 
 #[test]

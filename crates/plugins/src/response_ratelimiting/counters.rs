@@ -4,6 +4,7 @@
 //! whose windows have all ended, and if that is not enough those whose windows end soonest.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,16 @@ pub enum Who {
     Address(IpAddr),
     /// A client without an address (a unix socket).
     Unknown,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Id(id) => write!(f, "{id}"),
+            Who::Address(address) => write!(f, "{address}"),
+            Who::Unknown => f.write_str("unknown"),
+        }
+    }
 }
 
 /// Whose counts of what: those of a route and service are shared by all that is attached to them.

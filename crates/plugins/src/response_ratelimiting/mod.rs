@@ -13,13 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_plugin::{
-    Answer, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Scopes, Step,
+    Answer, Count, Counting, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Rows, Scopes,
+    Step,
 };
 use portcullis_schema::{Check, Shorthand};
 use tokio::runtime::Handle;
 use tracing::error;
+use uuid::Uuid;
 
-use crate::rate_limiting::window::Window;
+use crate::rate_limiting::window::{Period, Window};
 use crate::redis::counts::{Addition, add};
 use crate::redis::link::{Link, Links};
 use crate::{number, redis};
@@ -30,8 +32,8 @@ use counters::{Counters, Key, Who};
 pub struct ResponseRatelimiting {
     place: Place,
     fault_tolerant: bool,
-    route: Option<uuid::Uuid>,
-    service: Option<uuid::Uuid>,
+    route: Option<Uuid>,
+    service: Option<Uuid>,
     limits: Vec<Limit>,
     header_name: String,
     limit_by: LimitBy,
@@ -42,7 +44,14 @@ pub struct ResponseRatelimiting {
 /// Where counts are kept.
 enum Place {
     Local(Arc<Counters>),
-    Redis(Arc<Link>, Handle),
+    Shared(Shared, Handle),
+}
+
+/// Where nodes count together.
+#[derive(Clone)]
+enum Shared {
+    Database(Rows),
+    Redis(Arc<Link>),
 }
 
 /// One named limit with its periods, from the shortest to the longest.
@@ -80,12 +89,13 @@ impl Plugin for ResponseRatelimiting {
     const PHASES: Phases = Phases::ACCESS.and(Phases::HEADER_FILTER).and(Phases::BODY_FILTER).and(Phases::LOG);
     const SCOPES: Scopes = Scopes::HTTP;
     type Config = Config;
+    const NEED_DATABASE: &'static [(&'static str, &'static str)] = &[("policy", "cluster")];
 
     fn new(config: Config, instance: &Instance, env: &Env) -> Result<Self> {
         let place = match config.policy.unwrap_or_default() {
             Policy::Local => Place::Local(env.state.get()),
-            Policy::Cluster => return Err("the policy `cluster` is not supported yet, use `local` or `redis`".into()),
-            Policy::Redis => Place::Redis(env.state.get::<Links>().to(&config.redis, env), env.runtime.clone()),
+            Policy::Cluster => Place::Shared(Shared::Database(env.rows.clone()), env.runtime.clone()),
+            Policy::Redis => Place::Shared(Shared::Redis(env.state.get::<Links>().to(&config.redis, env)), env.runtime.clone()),
         };
         Ok(Self {
             place,
@@ -132,8 +142,8 @@ impl Handler for ResponseRatelimiting {
                 let left = self.limits.iter().map(|limit| self.left(counters, limit, who, now)).collect();
                 self.admit(request, who, now, left).map_or(Step::Next, Step::Answer)
             }
-            Place::Redis(link, _) => Step::later(async move {
-                match add(link, self.additions(who, now, |_| Some(0))).await {
+            Place::Shared(shared, _) => Step::later(async move {
+                match self.changes(who, now, |_| Some(0)).make(shared).await {
                     Ok(used) => Ok(self.admit(request, who, now, self.left_of(&used))),
                     Err(error) if self.fault_tolerant => {
                         error!(error, "responses are not counted");
@@ -176,16 +186,16 @@ impl Handler for ResponseRatelimiting {
         let Some(usage) = exchange.request.context.get::<Usage>().filter(|usage| !usage.stopped) else { return };
         let counters = match &self.place {
             Place::Local(counters) => counters,
-            Place::Redis(link, runtime) => {
-                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by > 0);
-                let additions = self.additions(usage.who, usage.now, by);
-                if !additions.is_empty() {
-                    runtime.spawn(tell(link.clone(), additions));
+            Place::Shared(shared, runtime) => {
+                let by = |at: usize| Some(usage.increments[at].round() as i64).filter(|by| *by != 0);
+                let changes = self.changes(usage.who, usage.now, by);
+                if !changes.counters.is_empty() {
+                    runtime.spawn(told(changes, shared.clone()));
                 }
                 return;
             }
         };
-        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment > 0.0) {
+        for (limit, increment) in self.limits.iter().zip(&usage.increments).filter(|(_, increment)| **increment != 0.0) {
             let periods = limit.periods.iter().map(|limited| (limited.period, window(limited.period, usage.now)));
             counters.add(self.key(limit, usage.who), periods, *increment, usage.now);
         }
@@ -196,45 +206,32 @@ impl ResponseRatelimiting {
     /// Tells of what is left, and notes it for the response; or the refusal, if that is wanted.
     fn admit(&self, request: &mut Request, who: Who, now: u64, left: Vec<Vec<f64>>) -> Option<Box<Answer>> {
         for (limit, left) in self.limits.iter().zip(&left) {
-            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
-            if self.block_on_first_violation && least <= 0.0 {
+            // As in Kong, what was overdrawn by a response doesn't count as used up here: the next response is withheld.
+            if self.block_on_first_violation && left.contains(&0.0) {
                 return Some(Box::new(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name))));
             }
-            if !self.hide_client_headers {
-                request.response_headers.set(&limit.remaining_header, number::text(least.max(0.0)).as_bytes());
-            }
+            // Kong shows this one whatever `hide_client_headers` says.
+            let least = left.iter().copied().fold(f64::INFINITY, f64::min);
+            request.response_headers.set(&limit.remaining_header, number::text(least).as_bytes());
         }
         request.context.set(Usage { who, now, left, increments: vec![0.0; self.limits.len()], stopped: false });
         None
     }
 
-    /// One addition for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
-    fn additions(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Vec<Addition> {
-        let route = self.route.unwrap_or(uuid::Uuid::nil());
-        let service = self.service.unwrap_or(uuid::Uuid::nil());
-        let identifier = match who {
-            Who::Id(id) => id.to_string(),
-            Who::Address(address) => address.to_string(),
-            Who::Unknown => "unknown".to_owned(),
-        };
-        let mut additions = Vec::new();
+    /// A change for each period of each limit, in their order; `by` tells how much for the limit at a position, if any.
+    fn changes(&self, who: Who, now: u64, by: impl Fn(usize) -> Option<i64>) -> Changes {
+        let mut counters = Vec::new();
         for (at, limit) in self.limits.iter().enumerate() {
             let Some(by) = by(at) else { continue };
-            for limited in &limit.periods {
+            counters.extend(limit.periods.iter().map(|limited| {
                 let period = crate::rate_limiting::window::PERIODS[limited.period];
-                let start = period.window(now).start * 1000;
-                additions.push(Addition {
-                    // The braces are a hash tag: all counters of a client live on one node of a cluster.
-                    key: format!("response-ratelimit:{{{route}:{service}:{identifier}}}:{start}:{}:{}", limit.name, period.name()),
-                    by,
-                    lives: period.nominal_secs(),
-                });
-            }
+                Change { limit: limit.name.clone(), period, start: period.window(now).start, by }
+            }));
         }
-        additions
+        Changes { who, route: self.route, service: self.service, counters }
     }
 
-    /// What is left of each limit's periods when this much of them is used, in the order of [`Self::additions`].
+    /// What is left of each limit's periods when this much of them is used, in the order of [`Self::changes`].
     fn left_of(&self, used: &[i64]) -> Vec<Vec<f64>> {
         let mut used = used.iter();
         let left = |limited: &Limited, used: Option<&i64>| limited.limit - used.copied().unwrap_or(0) as f64;
@@ -267,7 +264,7 @@ impl ResponseRatelimiting {
             for item in String::from_utf8_lossy(value).split(',') {
                 let Some((name, number)) = item.split_once('=') else { continue };
                 let limit = self.limits.iter().position(|limit| *limit.name == *name.trim());
-                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite());
                 if let (Some(at), Some(number)) = (limit, number) {
                     increments[at] = number;
                 }
@@ -276,8 +273,64 @@ impl ResponseRatelimiting {
     }
 }
 
-async fn tell(link: Arc<Link>, additions: Vec<Addition>) {
-    if let Err(error) = add(&link, additions).await {
+/// What becomes of one counter.
+struct Change {
+    limit: Arc<str>,
+    period: Period,
+    /// When the window began, in seconds since the epoch.
+    start: u64,
+    /// Zero only reads, less gives back.
+    by: i64,
+}
+
+/// What becomes of one client's counters.
+struct Changes {
+    who: Who,
+    route: Option<Uuid>,
+    service: Option<Uuid>,
+    counters: Vec<Change>,
+}
+
+impl Changes {
+    /// Makes them where the nodes count together. Answers, in their order, what the counters hold that are only read.
+    async fn make(self, shared: &Shared) -> std::result::Result<Vec<i64>, String> {
+        match shared {
+            Shared::Database(rows) => {
+                let counts = self.counters.iter().map(|change| self.count(change)).collect();
+                let held = rows.count(Counting::Responses, counts).await.map_err(|error| error.to_string())?;
+                Ok(held.into_iter().map(|held| i64::try_from(held).unwrap_or(i64::MAX)).collect())
+            }
+            Shared::Redis(link) => add(link, self.counters.iter().map(|change| self.addition(change)).collect()).await,
+        }
+    }
+
+    fn count(&self, change: &Change) -> Count {
+        Count {
+            identifier: self.who.to_string(),
+            period: format!("{}_{}", change.limit, change.period.name()),
+            start: change.start,
+            service: self.service,
+            route: self.route,
+            by: i32::try_from(change.by).unwrap_or(if change.by < 0 { i32::MIN } else { i32::MAX }),
+            bound: f64::INFINITY,
+            lives: change.period.nominal_secs(),
+        }
+    }
+
+    fn addition(&self, change: &Change) -> Addition {
+        let (route, service, who) = (self.route.unwrap_or_default(), self.service.unwrap_or_default(), self.who);
+        let (start, limit, period) = (change.start * 1000, &change.limit, change.period.name());
+        Addition {
+            // The braces are a hash tag: all counters of a client live on one node of a cluster.
+            key: format!("response-ratelimit:{{{route}:{service}:{who}}}:{start}:{limit}:{period}"),
+            by: change.by,
+            lives: change.period.nominal_secs(),
+        }
+    }
+}
+
+async fn told(changes: Changes, shared: Shared) {
+    if let Err(error) = changes.make(&shared).await {
         error!(error, "a response is not counted");
     }
 }

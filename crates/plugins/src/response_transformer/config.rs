@@ -4,7 +4,7 @@ use portcullis_schema::{Field, Fields, build};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::header_name::{check_header, check_removed, check_renamed};
+use crate::header_name::{check_header, check_renamed};
 
 #[derive(Debug, Deserialize, Fields)]
 pub struct Config {
@@ -31,7 +31,7 @@ pub struct Names {
     #[field(list(string()))]
     pub json: Vec<String>,
     /// Response headers.
-    #[field(list(string().custom(check_removed)))]
+    #[field(list(string()))]
     pub headers: Vec<String>,
 }
 

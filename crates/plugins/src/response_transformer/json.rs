@@ -36,8 +36,10 @@ impl Changes {
             fields.remove(name);
         }
         for (old, new) in &self.rename {
-            if let Some(value) = fields.remove(old) {
+            // In this order, as in Kong: a field with the same name twice is lost.
+            if let Some(value) = fields.get(old).cloned() {
                 fields.insert(new.clone(), value);
+                fields.remove(old);
             }
         }
         for (name, value) in &self.replace {
@@ -59,19 +61,19 @@ impl Changes {
     }
 }
 
-/// A value that could not be given its type takes the field away.
+/// A value that could not be given its type changes nothing.
 fn put(fields: &mut Map<String, Value>, name: &str, value: Option<Value>) {
-    match value {
-        Some(value) => _ = fields.insert(name.to_owned(), value),
-        None => _ = fields.remove(name),
+    if let Some(value) = value {
+        fields.insert(name.to_owned(), value);
     }
 }
 
 /// Each `name:value` with the value in the type at the same place.
 fn typed(list: &[String], types: &[JsonType]) -> Vec<(String, Option<Value>)> {
     let split = list.iter().enumerate().filter_map(|(at, item)| Some((at, item.split_once(':')?)));
-    let given = split.filter(|(_, (_, value))| !value.is_empty());
-    given.map(|(at, (name, value))| (name.to_owned(), cast(value, types.get(at).copied()))).collect()
+    // Nothing behind the colon stands for the text `null`, as in Kong.
+    let text = |value: &str| if value.is_empty() { "null".to_owned() } else { value.to_owned() };
+    split.map(|(at, (name, value))| (name.to_owned(), cast(&text(value), types.get(at).copied()))).collect()
 }
 
 fn cast(text: &str, kind: Option<JsonType>) -> Option<Value> {

@@ -101,9 +101,10 @@ impl ResponseTransformer {
             if kept.is_empty() {
                 continue;
             }
-            headers.remove(old);
             headers.remove(new);
             kept.iter().for_each(|value| headers.append(new, value));
+            // Last, as in Kong: two spellings of one name leave nothing.
+            headers.remove(old);
         }
         for (name, value) in &self.replace {
             if given.contains(name) {

@@ -92,7 +92,9 @@ fn values_get_the_type_at_their_place() {
         "add": { "json": ["n:1.5", "w:7", "b:true", "s:true", "t:x"], "json_types": ["number", "number", "boolean", "string"] },
         "replace": { "json": ["r:abc"], "json_types": ["number"] },
     });
-    assert_eq!(json_of(config, r#"{"r":1}"#), json!({ "n": 1.5, "w": 7, "b": true, "s": "true", "t": "x" }));
+    assert_eq!(json_of(config, r#"{"r":1}"#), json!({ "n": 1.5, "w": 7, "b": true, "s": "true", "t": "x", "r": 1 }));
+    let config = json!({ "replace": { "json": ["r:"] }, "add": { "json": ["n:"] }, "rename": { "json": ["same:same"] } });
+    assert_eq!(json_of(config, r#"{"r":1,"same":1}"#), json!({ "r": "null", "n": "null" }));
 }
 
 #[test]

@@ -266,6 +266,10 @@ impl Reader<'_> {
                 plain: self.template("error_template_plain"),
             },
             allow_debug_header: loaded.flag("allow_debug_header"),
+            request_debug: loaded.flag("request_debug").then(|| {
+                let token = loaded.text("request_debug_token").filter(|token| !token.is_empty());
+                token.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+            }),
             timeline: instruments(loaded) != Instruments::NONE,
             body_buffer_size,
             stream_proxy_protocol: self.other("nginx_sproxy_proxy_protocol") == Some("on"),

@@ -9,6 +9,9 @@ use portcullis_plugin::Entry;
 use portcullis_schema::{Catalog, ConfigSchema, Record, Schema, build};
 use portcullis_store::{Filter, Store};
 
+use crate::conf::Settings;
+use crate::conf::settings::Database;
+
 /// The plugins a `plugins` setting names. `bundled` stands for all of ours, `off` for none; others are users' own, in Lua.
 ///
 /// Errors with Kong's text for a plugin that is not there.
@@ -53,6 +56,20 @@ pub fn flavored(entries: &[Entry], flavor: Flavor) -> Catalog {
     let plugins = entries.iter().map(|entry| (entry.name.to_owned(), Arc::new((entry.schema)()))).collect();
     let env = env_vault();
     Catalog { entities, plugins, vaults: [(env.name.to_string(), Arc::new(env))].into() }
+}
+
+/// As [`flavored`], for a node with these settings: without a database there is less to choose from.
+pub fn for_node(entries: &[Entry], settings: &Settings) -> Catalog {
+    let mut catalog = flavored(entries, settings.flavor);
+    if settings.database == Database::Off {
+        for entry in entries {
+            let Some(schema) = catalog.plugins.get_mut(entry.name) else { continue };
+            for (field, choice) in entry.need_database {
+                Arc::make_mut(schema).config.remove_choice(field, choice);
+            }
+        }
+    }
+    catalog
 }
 
 /// The vault of environment variables (behaviour checklist 14).

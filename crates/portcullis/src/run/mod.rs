@@ -104,7 +104,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let node_id = prefix::node_id(&settings);
     let lua = lua::install(&settings, node_id);
     let entries = catalog::enabled(&settings.plugins, &lua)?;
-    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
+    let catalog = Arc::new(catalog::for_node(entries, &settings));
     let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, node_id).await?;
     let workspace = copy.as_ref().map(|copy| copy.workspace).or(store.workspace()).unwrap_or(DEFAULT_WORKSPACE);
     let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
@@ -153,6 +153,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let mut workers = Workers::start(&plan, &sockets)?;
     house.node.serve_with(gateway, workers.connections(), &settings);
     prefix::write_pid(&settings.prefix)?;
+    prefix::keep_request_debug_token(&settings);
     ready();
     memory::give_back_code();
     info!(target: NOTICE, version = env!("CARGO_PKG_VERSION"), prefix = %settings.prefix.display(), workers = settings.workers, "serving");
@@ -175,6 +176,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                     logs.reopen();
                     sockets = opened;
                     settings = fresh;
+                    prefix::keep_request_debug_token(&settings);
                     info!(target: NOTICE, "reloaded");
                 }
                 Err(problem) => error!(problem, "not reloaded: the node serves on as before"),

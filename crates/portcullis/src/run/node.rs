@@ -166,6 +166,10 @@ impl portcullis_plugin::Node for Node {
         self.reachable.load(Ordering::Relaxed)
     }
 
+    fn worker_memory(&self) -> Vec<(u32, u64)> {
+        admin::Node::memory(self).workers
+    }
+
     fn trusted_certificates(&self) -> Arc<str> {
         let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner).clone();
         let files = configuration.get("lua_ssl_trusted_certificate").and_then(Value::as_array);

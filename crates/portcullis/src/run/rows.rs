@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_admin::Writer;
-use portcullis_plugin::{Ask, RowsCall, RowsError, RowsPage, Write};
+use portcullis_plugin::{Ask, Count, Counting, RowsCall, RowsError, RowsPage, Write};
 use portcullis_schema::{ApiError, Catalog, Op, Record, Schema};
+use portcullis_store::counters::{Counted, Counter};
 use portcullis_store::{ChangeSet, Expected, Filter, Key, Operation, Store, StoreError};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
@@ -48,6 +49,14 @@ impl Desk {
             }
             Ask::Page { entity, size, after, parent, answer } => {
                 let _ = answer.send(self.page(entity, size, after, parent).await);
+            }
+            Ask::Count { of, counts, answer } => {
+                let of = match of {
+                    Counting::Requests => Counted::Requests,
+                    Counting::Responses => Counted::Responses,
+                };
+                let counters = counts.into_iter().map(counter).collect();
+                let _ = answer.send(self.store.count(of, counters).await.map_err(fault));
             }
             Ask::Write { writes, answer } => {
                 let _ = answer.send(self.write(writes).await);
@@ -102,6 +111,13 @@ impl Desk {
         let row = |id: Option<Uuid>| applied.changes.iter().find(|change| Some(change.id) == id)?.new.clone();
         Ok(kept.into_iter().filter_map(row).collect())
     }
+}
+
+/// What belongs to no service or route counts under the nil id, as in Kong.
+fn counter(count: Count) -> Counter {
+    let Count { identifier, period, start, service, route, by, bound, lives } = count;
+    let (service, route) = (service.unwrap_or_default(), route.unwrap_or_default());
+    Counter { identifier, period, start, service, route, by, bound, lives }
 }
 
 fn id_of(row: &Record) -> Option<Uuid> {

@@ -77,7 +77,11 @@ impl Source<'_> {
             HashOn::None => None,
             HashOn::Consumer => input.consumer.map(|id| id.to_string().into_bytes()),
             HashOn::Ip => Some(input.client_address.as_bytes().to_vec()),
-            HashOn::Header => sorted_and_joined(input.headers.get_all(self.header?).map(<[u8]>::to_vec).collect()),
+            HashOn::Header => {
+                let lines: Vec<&[u8]> = input.headers.get_all(self.header?).collect();
+                // The lines of a name are one value, as nginx joins them.
+                (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+            }
             HashOn::Cookie => cookie_value(input.headers, cookie?).map(<[u8]>::to_vec),
             HashOn::Path => Some(input.path.to_vec()),
             HashOn::QueryArg => sorted_and_joined(query_values(input.query?, self.query_arg?)),
@@ -113,12 +117,10 @@ fn decoded(text: &[u8]) -> Vec<u8> {
 }
 
 fn cookie_value<'a>(headers: &'a Headers, name: &str) -> Option<&'a [u8]> {
-    let pairs = headers.get_all("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
-    for pair in pairs {
-        let pair = pair.trim_ascii();
-        if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
-            return Some(value);
-        }
-    }
-    None
+    let mut pairs = headers.get_all("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.find_map(|pair| {
+        let at = memchr::memchr(b'=', pair)?;
+        // nginx takes a cookie's name in any case.
+        pair[..at].trim_ascii().eq_ignore_ascii_case(name.as_bytes()).then(|| pair[at + 1..].trim_ascii_start())
+    })
 }

@@ -43,6 +43,9 @@ pub use probe::ProbeTls;
 pub use registry::{Registry, Upstreams};
 use ring::{Place, Ring};
 
+/// How long a peer that left is remembered: the same target made again has the health it had, as in Kong.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
 /// Why there is no peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BalancerError {
@@ -85,11 +88,18 @@ pub struct Balancer {
     pub id: Uuid,
     live: ArcSwap<Live>,
     turn: AtomicUsize,
-    /// Every peer of the present ring; held while a new ring is built.
-    peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
+    /// Every peer of the present ring, and those that left it not long ago; held while a new ring is built.
+    peers: Mutex<Peers>,
     dns: Arc<Dns>,
     seed: u64,
     pub(self) probes: AtomicUsize,
+}
+
+/// The peers of a balancer, present ones and, with the time they left, former ones.
+#[derive(Default)]
+struct Peers {
+    present: HashMap<PeerKey, Arc<Peer>>,
+    former: HashMap<PeerKey, (Arc<Peer>, Instant)>,
 }
 
 /// What is replaced as a whole when the upstream, its targets or their addresses change.
@@ -253,15 +263,21 @@ impl Balancer {
 
     /// Makes the ring anew from what DNS knows now.
     fn rebuild(&self, config: Arc<Config>) {
+        self.rebuild_at(config, Instant::now());
+    }
+
+    fn rebuild_at(&self, config: Arc<Config>, now: Instant) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = HashMap::with_capacity(peers.len());
+        peers.former.retain(|_, (_, left)| now.saturating_duration_since(*left) < REMEMBERED);
+        let mut kept = HashMap::with_capacity(peers.present.len());
         let hosts: Vec<Host> = config
             .targets
             .iter()
             .map(|target| {
                 let mut host = Host::of(target, &self.dns);
                 host.places = host.places_with(config.upstream.use_srv_name.unwrap_or(false), |key| {
-                    let known = kept.get(&key).or_else(|| peers.get(&key)).cloned();
+                    let former = || peers.former.get(&key).map(|(peer, _)| peer);
+                    let known = kept.get(&key).or_else(|| peers.present.get(&key)).or_else(former).cloned();
                     let peer = known.unwrap_or_else(|| Arc::new(Peer::new(registry::next_peer_id(), key.clone())));
                     kept.insert(key, peer.clone());
                     peer
@@ -274,7 +290,11 @@ impl Balancer {
         let ring = Ring::build(places, weighty, config.algorithm, config.slots, self.seed);
         let live = Live { config, hosts, ring, healthy: AtomicBool::new(false) };
         self.judge(&live);
-        *peers = kept;
+        let Peers { present, former } = &mut *peers;
+        former.retain(|key, _| !kept.contains_key(key));
+        let left = present.drain().filter(|(key, _)| !kept.contains_key(key));
+        former.extend(left.map(|(key, peer)| (key, (peer, now))));
+        *present = kept;
         self.live.store(Arc::new(live));
     }
 

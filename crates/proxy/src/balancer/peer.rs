@@ -52,6 +52,8 @@ pub enum Outcome {
     ConnectFailed,
     /// No connection or no answer in time.
     TimedOut,
+    /// The peer of a probe answered with something that is not HTTP.
+    Garbled,
 }
 
 /// How many outcomes of a kind in a row change a peer's health; zero: they don't count.
@@ -108,14 +110,18 @@ impl Peer {
         let (counter, limit) = match outcome {
             Outcome::ConnectFailed => (&self.tcp_failures, limits.tcp_failures),
             Outcome::TimedOut => (&self.timeouts, limits.timeouts),
+            Outcome::Garbled => (&self.http_failures, limits.http_failures),
             Outcome::Status(status) if limits.healthy_statuses.contains(&status) => return self.count_success(limits.successes),
             Outcome::Status(status) if limits.unhealthy_statuses.contains(&status) => (&self.http_failures, limits.http_failures),
             Outcome::Status(_) => return false,
         };
-        if limit == 0 || !self.is_healthy() {
+        if limit == 0 {
             return false;
         }
         self.successes.store(0, Relaxed);
+        if !self.is_healthy() {
+            return false;
+        }
         counter.fetch_add(1, Relaxed) + 1 >= u32::from(limit) && self.set_health(false)
     }
 

@@ -65,7 +65,8 @@ async fn probe(upstream: &Upstream, peer: &Peer, tls: Option<&ProbeTls>) -> Outc
     let active = &upstream.healthchecks.active;
     let limit = Duration::try_from_secs_f64(active.timeout.unwrap_or(1.0)).unwrap_or(Duration::from_secs(1));
     match tokio::time::timeout(limit, ask(upstream, active, peer, tls)).await {
-        Ok(Ok(status)) => Outcome::Status(status),
+        Ok(Ok(Some(status))) => Outcome::Status(status),
+        Ok(Ok(None)) => Outcome::Garbled,
         Ok(Err(error)) => {
             tracing::debug!(%error, address = %peer.address(), "probe failed");
             Outcome::ConnectFailed
@@ -74,13 +75,13 @@ async fn probe(upstream: &Upstream, peer: &Peer, tls: Option<&ProbeTls>) -> Outc
     }
 }
 
-/// The status of the peer's answer. A probe that only has to connect counts as 200.
-async fn ask(upstream: &Upstream, active: &ActiveChecks, peer: &Peer, tls: Option<&ProbeTls>) -> io::Result<u16> {
+/// The status of the peer's answer, none if that is not HTTP. A probe that only has to connect counts as 200.
+async fn ask(upstream: &Upstream, active: &ActiveChecks, peer: &Peer, tls: Option<&ProbeTls>) -> io::Result<Option<u16>> {
     let stream = TcpStream::connect(peer.address()).await?;
     let secure = match active.r#type.unwrap_or_default() {
         CheckType::Http => false,
         CheckType::Https => true,
-        CheckType::Tcp | CheckType::Grpc | CheckType::Grpcs => return Ok(200),
+        CheckType::Tcp | CheckType::Grpc | CheckType::Grpcs => return Ok(Some(200)),
     };
     let host = upstream.host_header.as_deref().unwrap_or(peer.host());
     let request = request(active, host);
@@ -89,7 +90,7 @@ async fn ask(upstream: &Upstream, active: &ActiveChecks, peer: &Peer, tls: Optio
     }
     let tls = tls.ok_or_else(|| io::Error::other("no TLS configuration for probes"))?;
     let config = if active.https_verify_certificate { &tls.verifying } else { &tls.trusting };
-    let name = active.https_sni.as_deref().unwrap_or(peer.host()).trim_matches(['[', ']']).to_owned();
+    let name = active.https_sni.as_deref().unwrap_or(host).trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
     let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
     exchange(stream, &request).await
@@ -106,7 +107,7 @@ fn request(active: &ActiveChecks, host: &str) -> String {
     request
 }
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<u16> {
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<Option<u16>> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut line = Vec::with_capacity(256);
@@ -115,7 +116,12 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str
             break;
         }
     }
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if !line.starts_with(b"HTTP/") {
+        return Ok(None);
+    }
     let status = line.split(|byte| *byte == b' ').nth(1).and_then(|word| std::str::from_utf8(word).ok());
-    let status = status.and_then(|word| word.get(..3)?.parse().ok());
-    status.ok_or_else(|| io::Error::other("no status line"))
+    Ok(status.and_then(|word| word.get(..3)?.parse().ok()))
 }

@@ -331,3 +331,51 @@ async fn probes_take_a_refusing_peer_out_and_a_recovered_one_back() {
     }
     assert_eq!(pick(&balancer), Err(BalancerError::NoPeer));
 }
+
+#[tokio::test]
+async fn a_target_made_again_has_the_health_it_had_for_a_while() {
+    let both = &[("10.0.0.1:80", 1), ("10.0.0.2:80", 1)];
+    let (mut upstreams, balancer) = balancer(PASSIVE(), both);
+    balancer.set_health("10.0.0.2:80", None, false).unwrap();
+    upstreams.insert(upstream(PASSIVE()), targets(&both[..1]));
+    assert_eq!(balancer.health().targets.len(), 1);
+    upstreams.insert(upstream(PASSIVE()), targets(both));
+    assert_eq!(balancer.health().targets[1].health(), "UNHEALTHY");
+    let now = Instant::now();
+    balancer.rebuild_at(Arc::new(Config::of(upstream(PASSIVE()), targets(&both[..1]))), now);
+    balancer.rebuild_at(Arc::new(Config::of(upstream(PASSIVE()), targets(both))), now + REMEMBERED);
+    assert_eq!(balancer.health().targets[1].health(), "HEALTHY");
+}
+
+#[tokio::test]
+async fn a_failure_forgets_successes_of_an_unhealthy_peer() {
+    let change = json!({ "healthchecks": { "passive": {
+        "healthy": { "successes": 2 },
+        "unhealthy": { "tcp_failures": 1 },
+    }}});
+    let (_upstreams, balancer) = balancer(change, &[("10.0.0.1:80", 1)]);
+    let peer = balancer.live.load().ring.places[0].peer.clone();
+    for outcome in [Outcome::ConnectFailed, Outcome::Status(200), Outcome::ConnectFailed, Outcome::Status(200)] {
+        balancer.report(&peer, outcome);
+        assert!(!peer.is_healthy(), "after {outcome:?}");
+    }
+    balancer.report(&peer, Outcome::Status(200));
+    assert!(peer.is_healthy());
+}
+
+#[test]
+fn cookies_go_by_their_name_in_any_case_and_header_lines_are_one_value() {
+    let entity = upstream(json!({
+        "hash_on": "header", "hash_on_header": "who", "hash_fallback": "cookie", "hash_on_cookie": "sticky",
+    }));
+    let hash = |lines: &[(&str, &str)]| {
+        let mut headers = Headers::default();
+        for (name, value) in lines {
+            headers.append(name, value.as_bytes());
+        }
+        HashKey::of(&entity, &input(&headers), || unreachable!()).hash
+    };
+    assert_eq!(hash(&[("Cookie", "a=1; STICKY=x")]), hash(&[("Cookie", "sticky= x")]));
+    assert_eq!(hash(&[("Who", "b"), ("who", "a")]), hash(&[("who", "b, a")]));
+    assert_ne!(hash(&[("who", "a"), ("who", "b")]), hash(&[("who", "b"), ("who", "a")]));
+}

@@ -20,16 +20,20 @@ pub fn is_trusted(settings: &ProxySettings, peer: Option<IpAddr>) -> bool {
 
 /// The client's address behind a trusted peer; none keeps the peer's own.
 pub fn real_ip(settings: &ProxySettings, headers: &Headers) -> Option<IpAddr> {
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for line in headers.get_all(&settings.real_ip_header) {
-        let Ok(line) = std::str::from_utf8(line) else { continue };
-        addresses.extend(line.split(',').filter_map(|part| address(part.trim())));
+    let lines: Vec<&[u8]> = headers.get_all(&settings.real_ip_header).collect();
+    let mut found = None;
+    for line in lines.iter().rev() {
+        // What stands before something that is no address is not believed, as in nginx.
+        let words = line.rsplit(|byte| matches!(byte, b' ' | b',')).filter(|word| !word.is_empty());
+        for word in words {
+            let Some(ip) = std::str::from_utf8(word).ok().and_then(address) else { return found };
+            found = Some(ip);
+            if !settings.real_ip_recursive || !is_trusted(settings, found) {
+                return found;
+            }
+        }
     }
-    if settings.real_ip_recursive {
-        let untrusted = addresses.iter().rev().find(|ip| !is_trusted(settings, Some(**ip)));
-        return untrusted.or(addresses.first()).copied();
-    }
-    addresses.last().copied()
+    found
 }
 
 /// An address with or without a port, as `X-Forwarded-For` entries come.
@@ -43,11 +47,9 @@ fn address(text: &str) -> Option<IpAddr> {
     text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether a trusted peer says that its client came by https.
+/// Whether a trusted peer says that its client came by https; the whole value counts, and its case.
 pub fn forwarded_https(headers: &Headers) -> Option<bool> {
-    let value = headers.known(Known::XForwardedProto)?;
-    let first = value.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-    Some(first.eq_ignore_ascii_case(b"https"))
+    headers.known(Known::XForwardedProto).map(|value| value == b"https")
 }
 
 /// The port clients see for a port we listen on.
@@ -91,5 +93,27 @@ mod tests {
         assert_eq!(real_ip(&settings("x-forwarded-for", true), &chain), Some("2.2.2.2".parse().unwrap()));
         assert_eq!(real_ip(&settings("x-forwarded-for", true), &forwarded("10.9.9.9")), Some("10.9.9.9".parse().unwrap()));
         assert_eq!(real_ip(&settings("x-forwarded-for", true), &forwarded("nonsense")), None);
+    }
+
+    #[test]
+    fn what_stands_before_something_that_is_no_address_is_not_believed() {
+        let (last, through) = (settings("x-forwarded-for", false), settings("x-forwarded-for", true));
+        assert_eq!(real_ip(&last, &forwarded("1.1.1.1, unknown")), None);
+        assert_eq!(real_ip(&through, &forwarded("1.1.1.1, unknown, 10.0.0.2")), Some("10.0.0.2".parse().unwrap()));
+        assert_eq!(real_ip(&last, &forwarded("1.1.1.1 2.2.2.2, ")), Some("2.2.2.2".parse().unwrap()));
+        assert_eq!(real_ip(&last, &forwarded("[2001:db8::1]:99")), Some("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn only_https_as_it_is_written_is_https() {
+        let sent = |value: &str| {
+            let mut headers = Headers::default();
+            headers.append("X-Forwarded-Proto", value.as_bytes());
+            forwarded_https(&headers)
+        };
+        assert_eq!(sent("https"), Some(true));
+        assert_eq!(sent("https, http"), Some(false));
+        assert_eq!(sent("HTTPS"), Some(false));
+        assert_eq!(forwarded_https(&Headers::default()), None);
     }
 }

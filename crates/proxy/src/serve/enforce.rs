@@ -21,7 +21,7 @@ pub fn protocol(request: &Request, route: &Route) -> Option<Answer> {
     }
     let headers = &request.head.headers;
     let own = || {
-        let host = request.head.authority().or_else(|| headers.known(Known::Host)).unwrap_or_default();
+        let host = request.head.authority().or_else(|| headers.known(Known::Host)).unwrap_or(super::upstream_head::NAMELESS_HOST);
         super::upstream_head::without_port(host).to_ascii_lowercase()
     };
     let trusted = if request.client.trusted { headers.known(Known::XForwardedHost) } else { None };

@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::upstream_head::{self, BodyHeaders, Hop};
-use super::{End, Resolved, Routed, Trace, respond};
+use super::{End, Resolved, Routed, Trace, grpc, respond};
 use crate::balancer::{Balancer, HashInput, HashKey, Outcome, PeerId, Picked};
 use crate::dns::{Answer as Resolution, DnsError};
 use crate::gateway::Worker;
@@ -57,7 +57,7 @@ impl Worker {
         let begun = super::begin(request);
         let targets = self.targets(service, request, routed).await;
         if matches!(targets, Ok(Targets::Name { .. }) | Err(_)) {
-            super::note(request, Stage::Dns, begun);
+            super::note(request, Stage::Dns, None, begun);
         }
         let targets = targets?;
         let balanced = Instant::now();
@@ -75,8 +75,8 @@ impl Worker {
             let place = match self.place(&targets, &tried, attempt, request) {
                 Ok(place) => place,
                 Err(end) if attempt == 0 => return Err(end),
-                // The balancer has nobody left: the last failure is the answer.
-                Err(_) => break,
+                // The balancer has nobody left, which goes before the failure that led there, as in Kong.
+                Err(_) => return Err(End::Low(503)),
             };
             trace.proxied = true;
             let host = host_header(service, request, &place);
@@ -146,12 +146,14 @@ impl Worker {
         let switching = response.status == 101;
         let buffered = !switching && (request.upstream.buffer_response || resolved.iter().any(|bound| wants_response(bound, request)));
         let mut body = Vec::new();
+        let mut trailing: SmallVec<[String; 2]> = SmallVec::new();
         if buffered {
             let limit = self.gateway.settings.max_buffered_response;
             up.read_body(&mut body, limit).await.map_err(|failure| status_of(&failure).map_or_else(|end| end, End::Low))?;
             // Whoever sees the whole response sees its trailers too.
             for (name, value) in up.trailers() {
                 response.headers.append(name, value);
+                trailing.push(name.to_owned());
             }
             for bound in resolved.iter() {
                 if !wants_response(bound, request) {
@@ -172,7 +174,8 @@ impl Worker {
             respond::filter_body(&mut body, request, resolved);
             response.framing = Framing::Length(body.len() as u64);
             response.headers.remove_known(Known::ContentLength);
-            return match down.respond(&mut response, &body).await {
+            let trailers = grpc::take_trailers(&mut response.headers, &trailing, request.head.version);
+            return match down.respond_with_trailers(&mut response, &body, &trailers).await {
                 Ok(()) => Ok(response),
                 Err(_) => Err(End::Gone),
             };
@@ -216,8 +219,9 @@ impl Worker {
     fn write_head(&self, out: &mut Vec<u8>, request: &Request, stripped: &[u8], host: &[u8], body: &Body) {
         out.clear();
         let client = &request.client;
-        let peer = &client.peer.address_text;
         // The usual client has one address, which the connection keeps as text.
+        let behind = client.peer.proxy_protocol.map(|_| address_text(client.ip));
+        let peer = behind.as_ref().map_or(&*client.peer.address_text, |text| text.as_bytes());
         let other = (client.forwarded_ip != client.ip).then(|| address_text(client.forwarded_ip));
         let hop = Hop { host, peer, real_ip: other.as_ref().map_or(peer, |text| text.as_bytes()), stripped };
         let body = match body {
@@ -303,13 +307,13 @@ fn wants_response(bound: &Bound, request: &Request) -> bool {
     bound.phases.has(Phases::RESPONSE) && bound.handler.as_ref().is_ok_and(|handler| handler.buffers(request))
 }
 
-/// Tells the balancer of a failed try. Kong does not count the last one when no connection came about.
+/// Tells the balancer of a failed try. Of the last one Kong counts the status that the client sees instead.
 pub(super) fn report_failure(targets: &Targets, place: &Place, failure: &UpstreamError, last: bool) {
     let (Targets::Balancer(balancer, _), Some(picked)) = (targets, &place.picked) else { return };
     let outcome = match failure.kind {
         UpstreamErrorKind::ReadTimeout | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::SendTimeout => Outcome::TimedOut,
         UpstreamErrorKind::ClientGone | UpstreamErrorKind::ClientBody(_) => return,
-        _ if last => return,
+        _ if last => Outcome::Status(502),
         _ => Outcome::ConnectFailed,
     };
     balancer.report(&picked.peer, outcome);

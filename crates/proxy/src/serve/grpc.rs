@@ -42,6 +42,28 @@ pub(super) fn into_call_answer(status: u16, headers: &mut Headers, message: Opti
     headers.set("Content-Type", b"application/grpc");
 }
 
+/// Takes what came as trailers out of a buffered answer's headers again, where plugins saw it: a gRPC client looks for its status
+/// behind the body. Lines, as they go out; none for other clients and other answers.
+pub(super) fn take_trailers(headers: &mut Headers, names: &[String], version: Version) -> Vec<u8> {
+    let mut lines = Vec::new();
+    let content_type = headers.known(Known::ContentType).unwrap_or_default();
+    // gRPC-Web carries them in its body.
+    let is_call = content_type.starts_with(b"application/grpc") && !content_type.starts_with(b"application/grpc-web");
+    if !is_call || version < Version::Http2 {
+        return lines;
+    }
+    for name in names {
+        for value in headers.get_all(name) {
+            lines.extend_from_slice(name.as_bytes());
+            lines.extend_from_slice(b": ");
+            lines.extend_from_slice(value);
+            lines.extend_from_slice(b"\r\n");
+        }
+        headers.remove(name);
+    }
+    lines
+}
+
 fn encode(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     for byte in message.bytes() {
@@ -61,6 +83,27 @@ mod tests {
     #[test]
     fn messages_are_percent_encoded() {
         assert_eq!(encode("50% of \u{fc}\n"), "50%25 of %C3%BC%0A");
+    }
+
+    #[test]
+    fn trailers_leave_as_such_to_grpc_clients_alone() {
+        let names = ["grpc-status".to_owned(), "grpc-message".to_owned()];
+        let answer = |content_type: &str| {
+            let mut headers = Headers::default();
+            headers.append("Content-Type", content_type.as_bytes());
+            headers.append("grpc-status", b"5");
+            headers
+        };
+        let mut headers = answer("application/grpc+proto");
+        assert_eq!(take_trailers(&mut headers, &names, Version::Http2), b"grpc-status: 5\r\n");
+        assert!(!headers.contains("grpc-status"));
+        for (content_type, version) in
+            [("application/grpc", Version::Http11), ("application/grpc-web", Version::Http2), ("application/json", Version::Http2)]
+        {
+            let mut headers = answer(content_type);
+            assert!(take_trailers(&mut headers, &names, version).is_empty());
+            assert!(headers.contains("grpc-status"), "{content_type}");
+        }
     }
 
     #[test]

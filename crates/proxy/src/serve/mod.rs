@@ -5,6 +5,7 @@
 //! log once the last byte has gone.
 //!
 //! - [`client`]: who is calling, and which proxies in front of us are believed
+//! - [`debug`]: what a request is told that asks where its time went
 //! - [`enforce`]: protocol rules of a route (426, redirects, gRPC)
 //! - [`forward`]: picking a target, trying it, trying another
 //! - [`grpc`]: what gRPC clients get instead
@@ -14,6 +15,7 @@
 //! - [`errors`]: bodies of errors
 
 pub mod client;
+mod debug;
 mod enforce;
 pub mod errors;
 mod forward;
@@ -33,6 +35,7 @@ use portcullis_wire::headers::Known;
 use portcullis_wire::{Downstream, Framing, Headers, Peer, Refusal, Service};
 use smallvec::SmallVec;
 use tracing::error;
+use uuid::Uuid;
 
 use crate::access_log::{Facts, write_refusal};
 use crate::gateway::{Current, Worker};
@@ -52,6 +55,7 @@ pub(crate) struct Trace {
     pub answered: Option<Instant>,
     /// The request went as far as a target.
     pub proxied: bool,
+    pub debug: Option<debug::Debug>,
 }
 
 impl Trace {
@@ -91,7 +95,7 @@ impl Service for Worker {
         self.count_request();
         let current = self.current();
         let mut request = self.request(mem::take(head), down, &current);
-        let mut trace = Trace::default();
+        let mut trace = Trace { debug: self.debug(&mut request), ..Trace::default() };
         let mut resolved = Resolved::new();
         let outcome = self.run(&current, &mut request, down, &mut trace, &mut resolved).await;
         let (response, source) = match outcome {
@@ -100,6 +104,9 @@ impl Service for Worker {
         };
         if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
             self.log(&request, &response, source, &trace, down, &resolved);
+        }
+        if let Some(debug) = &trace.debug {
+            debug.log(&request, &trace);
         }
         if let Some((format, tap)) = &self.access_log {
             let now = Instant::now();
@@ -188,7 +195,7 @@ impl Worker {
         let path = path::normalise(raw_path).map_err(|_| End::Low(400))?;
         let begun = begin(request);
         let matched = find(snapshot, request, &path, query);
-        note(request, Stage::Router, begun);
+        note(request, Stage::Router, None, begun);
         let Some(matched) = matched else {
             // No plan applies; global instances still see the answer.
             collect(global, request, 0, resolved);
@@ -238,7 +245,7 @@ impl Worker {
                     }
                     let begun = begin(request);
                     let ended = finish(handler.access(request)).await.map_err(|error| error.to_string());
-                    note(request, Stage::Access(bound.entry.name), begun);
+                    note(request, Stage::Access(bound.entry.name), Some(bound.instance.id), begun);
                     ended
                 }
                 Err(cause) => Err(cause.clone()),
@@ -314,9 +321,9 @@ pub(crate) fn begin(request: &Request) -> Option<Instant> {
 }
 
 /// Notes a stage that ended now.
-pub(crate) fn note(request: &mut Request, stage: Stage, begun: Option<Instant>) {
+pub(crate) fn note(request: &mut Request, stage: Stage, instance: Option<Uuid>, begun: Option<Instant>) {
     if let (Some(timeline), Some(begun)) = (&mut request.timeline, begun) {
-        timeline.note(stage, begun);
+        timeline.note(stage, instance, begun);
     }
 }
 
@@ -377,7 +384,7 @@ async fn rewrite(plan: &Plan, request: &mut Request) -> Result<(), End> {
         let Ok(handler) = &bound.handler else { continue };
         let begun = begin(request);
         let ended = finish(handler.rewrite(request)).await;
-        note(request, Stage::Rewrite(bound.entry.name), begun);
+        note(request, Stage::Rewrite(bound.entry.name), Some(bound.instance.id), begun);
         match ended {
             Ok(None) => {}
             Ok(Some(answer)) => return Err(End::Answer(answer)),
@@ -420,8 +427,19 @@ async fn read_body(request: &mut Request, down: &mut Downstream, limit: u64) -> 
 fn client_of(settings: &crate::settings::ProxySettings, headers: &Headers, down: &Downstream) -> portcullis_plugin::Client {
     let mut client = client_of_peer(settings, down.peer());
     client.connection_requests = down.requests_on_connection();
+    let announced = client.ip;
+    if let Some(own) = down.peer().proxy_protocol {
+        // A PROXY header is an announcement like any other: it takes a trusted peer, and a setting that asks for it.
+        client.ip = own.peer.map(|address| address.ip());
+        client.port = own.peer.map_or(0, |address| address.port());
+        client.forwarded_ip = client.ip;
+        client.trusted = client::is_trusted(settings, client.ip);
+        client.listen_ip = own.local.map(|local| local.ip());
+        client.listen_port = client::mapped_port(settings, own.local.map_or(0, |local| local.port()));
+    }
     if client.trusted {
-        client.forwarded_ip = client::real_ip(settings, headers).or(client.ip);
+        client.forwarded_ip =
+            if settings.real_ip_header == "proxy_protocol" { announced } else { client::real_ip(settings, headers).or(client.ip) };
         client.forwarded_https = client::forwarded_https(headers).unwrap_or(client.https);
     }
     client

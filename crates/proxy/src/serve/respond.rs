@@ -279,6 +279,9 @@ impl Worker {
         if tokens.request_id {
             headers.append_clean(REQUEST_ID, request.id.as_bytes());
         }
+        if let Some(debug) = &trace.debug {
+            debug.tell(headers, request, trace);
+        }
     }
 
     fn append_via(&self, headers: &mut Headers, request: &Request) {
@@ -308,7 +311,7 @@ impl Worker {
             let Ok(handler) = &bound.handler else { continue };
             let begun = super::begin(request);
             let filtered = handler.header_filter(&mut Head { request, context: &mut context, response: head, source });
-            super::note(request, Stage::HeaderFilter(bound.entry.name), begun);
+            super::note(request, Stage::HeaderFilter(bound.entry.name), Some(bound.instance.id), begun);
             if let Err(cause) = filtered {
                 error!(plugin = bound.entry.name, %cause, "header filter failed");
             }

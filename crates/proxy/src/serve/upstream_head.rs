@@ -21,6 +21,9 @@ pub enum BodyHeaders {
     Chunked,
 }
 
+/// The host of a request that names none (HTTP/1.0): the name of Kong's server in nginx.
+pub const NAMELESS_HOST: &[u8] = b"kong";
+
 /// Where a try goes, as far as the head tells.
 pub struct Hop<'a> {
     /// The complete `Host` value.
@@ -150,50 +153,81 @@ impl<'a> Given<'a> {
 }
 
 /// The `X-Forwarded-*` family: a trusted peer's own values stand, anybody else's are replaced.
-fn forwarded(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>, client_gave: &Given<'_>) {
-    let headers = &request.head.headers;
+fn forwarded(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>, given: &Given<'_>) {
     let client = &request.client;
-    let given = |known: Known| if client.trusted { headers.known(known) } else { None };
     out.extend_from_slice(b"X-Real-IP: ");
     out.extend_from_slice(hop.real_ip);
     out.extend_from_slice(b"\r\nX-Forwarded-For: ");
-    if let Some(chain) = client_gave.forwarded_for {
-        out.extend_from_slice(chain);
-        out.extend_from_slice(b", ");
+    match given.forwarded_for {
+        Some(chain) => {
+            out.extend_from_slice(chain);
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(hop.peer);
+        }
+        // Without a chain to go on with it begins with the client, wherever its address was found.
+        None => out.extend_from_slice(hop.real_ip),
     }
-    out.extend_from_slice(hop.peer);
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-    match given(Known::XForwardedProto) {
-        Some(scheme) => out.extend_from_slice(scheme),
-        None if client.https => out.extend_from_slice(b"https"),
-        None => out.extend_from_slice(b"http"),
+    if client.trusted {
+        return believed(out, request, hop, given);
     }
-    out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
-    match given(Known::XForwardedHost) {
-        Some(host) => out.extend_from_slice(host),
+    out.extend_from_slice(if client.https {
+        b"\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: "
+    } else {
+        b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "
+    });
+    put_host(out, request, given);
+    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
+    put_number(out, client.listen_port.into());
+    out.extend_from_slice(b"\r\nX-Forwarded-Path: ");
+    out.extend_from_slice(request.head.path());
+    out.extend_from_slice(b"\r\n");
+    if hop.stripped != b"/" {
+        line(out, b"X-Forwarded-Prefix: ", hop.stripped);
+    }
+}
+
+/// The rest of the family behind a trusted peer.
+#[cold]
+fn believed(out: &mut Vec<u8>, request: &Request, hop: &Hop<'_>, given: &Given<'_>) {
+    let (headers, client) = (&request.head.headers, &request.client);
+    out.extend_from_slice(b"\r\n");
+    let own_scheme: &[u8] = if client.https { b"https" } else { b"http" };
+    line(out, b"X-Forwarded-Proto: ", headers.known(Known::XForwardedProto).unwrap_or(own_scheme));
+    match headers.known(Known::XForwardedHost) {
+        Some(host) => line(out, b"X-Forwarded-Host: ", host),
         None => {
-            let host = without_port(request.head.authority().or(client_gave.host).unwrap_or_default());
-            let start = out.len();
-            out.extend_from_slice(host);
-            out[start..].make_ascii_lowercase();
-            // nginx' $host has no dot at its end.
-            if out.len() > start && out.last() == Some(&b'.') {
-                out.pop();
-            }
+            out.extend_from_slice(b"X-Forwarded-Host: ");
+            put_host(out, request, given);
+            out.extend_from_slice(b"\r\n");
         }
     }
-    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
-    match given(Known::XForwardedPort) {
-        Some(port) => out.extend_from_slice(port),
-        None => put_number(out, client.listen_port.into()),
+    let mut own_port = Decimal::default();
+    let own_port = own_port.write(client.listen_port.into());
+    line(out, b"X-Forwarded-Port: ", headers.known(Known::XForwardedPort).unwrap_or(own_port));
+    line(out, b"X-Forwarded-Path: ", headers.known(Known::XForwardedPath).unwrap_or_else(|| request.head.path()));
+    match headers.known(Known::XForwardedPrefix) {
+        Some(prefix) => line(out, b"X-Forwarded-Prefix: ", prefix),
+        None if hop.stripped == b"/" => {}
+        None => line(out, b"X-Forwarded-Prefix: ", hop.stripped),
     }
-    out.extend_from_slice(b"\r\nX-Forwarded-Path: ");
-    out.extend_from_slice(given(Known::XForwardedPath).unwrap_or_else(|| request.head.path()));
-    out.extend_from_slice(b"\r\n");
-    let prefix = given(Known::XForwardedPrefix).unwrap_or(hop.stripped);
-    if !prefix.is_empty() && prefix != b"/" {
-        out.extend_from_slice(b"X-Forwarded-Prefix: ");
-        out.extend_from_slice(prefix);
+}
+
+/// The host that was asked, as nginx' `$host` has it: in lower case, without a port or a dot at its end.
+fn put_host(out: &mut Vec<u8>, request: &Request, given: &Given<'_>) {
+    let host = without_port(request.head.authority().or(given.host).unwrap_or(NAMELESS_HOST));
+    let start = out.len();
+    out.extend_from_slice(host);
+    out[start..].make_ascii_lowercase();
+    if out.len() > start && out.last() == Some(&b'.') {
+        out.pop();
+    }
+}
+
+/// A header line; none where the value is empty, as nginx leaves such out.
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    if !value.is_empty() {
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -1,7 +1,6 @@
 -- Timers, shared dictionaries, caches, rows, and what schemas are written with.
 local native = ...
 local ngx, kong = ngx, kong
-local yield, WAIT = coroutine.yield, native.WAIT
 local unpack, select, setmetatable, type, pairs = unpack, select, setmetatable, type, pairs
 
 -- Timers.
@@ -42,43 +41,41 @@ kong.timer = {
   named_at = function(_, name, ...) return ngx.timer.at(...) and name end,
   named_every = function(_, name, ...) return ngx.timer.every(...) and name end,
 }
--- Light threads run one after the other: what they give is the same, only later.
-ngx.thread = {
-  spawn = function(f, ...)
-    local results = { pcall(f, ...) }
-    return { results = results, count = #results }
-  end,
-  wait = function(...)
-    local thread = (...)
-    return unpack(thread.results, 1, thread.count)
-  end,
-  kill = function() return true end,
-}
-
 -- Shared dictionaries.
 local dict = {}
 local function made(name) return setmetatable({ name = name }, { __index = dict }) end
-local function set(self, key, value, ttl, mode)
-  local problem = native.shared_set(self.name, tostring(key), value, ttl, mode)
+local function set(self, key, value, ttl, flags, mode)
+  if key == nil then return nil, "nil key" end
+  local problem, forced = native.shared_set(self.name, tostring(key), value, ttl, flags, mode)
   if problem then return false, problem, false end
-  return true, nil, false
+  return true, nil, forced
 end
-function dict:get(key) return native.shared_get(self.name, tostring(key)) end
-dict.get_stale = dict.get
-function dict:set(key, value, ttl) return set(self, key, value, ttl, "set") end
-dict.safe_set = dict.set
-function dict:add(key, value, ttl) return set(self, key, value, ttl, "add") end
-dict.safe_add = dict.add
-function dict:replace(key, value, ttl) return set(self, key, value, ttl, "replace") end
-function dict:delete(key) set(self, key, nil, nil, "set") return true end
-function dict:incr(key, by, start, ttl) return native.shared_increase(self.name, tostring(key), by, start, ttl) end
+local function mode(name) return function(self, key, value, ttl, flags) return set(self, key, value, ttl, flags, name) end end
+dict.set, dict.add, dict.replace = mode("set"), mode("add"), mode("replace")
+dict.safe_set, dict.safe_add = mode("safe_set"), mode("safe_add")
+function dict:get(key)
+  if key == nil then return nil, "nil key" end
+  local value, flags = native.shared_get(self.name, tostring(key))
+  return value, flags
+end
+function dict:get_stale(key) return native.shared_get(self.name, tostring(key), true) end
+function dict:delete(key) return set(self, key, nil, nil, nil, "set") end
+function dict:incr(key, by, start, ttl)
+  if type(by) ~= "number" then error("cannot convert 'nil' to 'double'", 2) end
+  return native.shared_increase(self.name, tostring(key), by, start, ttl)
+end
 function dict:expire(key, ttl) if native.shared_expire(self.name, tostring(key), ttl) then return true end return nil, "not found" end
 function dict:ttl(key) local ttl = native.shared_ttl(self.name, tostring(key)) if ttl then return ttl end return nil, "not found" end
 function dict:get_keys(max) return native.shared_keys(self.name, max or 1024) end
 function dict:flush_all() native.shared_clear(self.name) end
-function dict:flush_expired() return 0 end
-function dict:capacity() return 128 * 1024 * 1024 end
-function dict:free_space() return 64 * 1024 * 1024 end
+function dict:flush_expired(max) return native.shared_sweep(self.name, max) end
+function dict:capacity() return (native.shared_room(self.name)) end
+function dict:free_space() return (select(2, native.shared_room(self.name))) end
+function dict:lpush(key, value) return native.shared_push(self.name, tostring(key), tostring(value), true) end
+function dict:rpush(key, value) return native.shared_push(self.name, tostring(key), tostring(value), false) end
+function dict:lpop(key) return native.shared_pop(self.name, tostring(key), true) end
+function dict:rpop(key) return native.shared_pop(self.name, tostring(key), false) end
+function dict:llen(key) return native.shared_length(self.name, tostring(key)) end
 ngx.shared = setmetatable({}, { __index = function(self, name)
   local one = made(name)
   rawset(self, name, one)
@@ -132,7 +129,7 @@ kong.cache, kong.core_cache = cache(), cache()
 -- kong.db
 local function waited(f, ...)
   f(...)
-  return yield(WAIT)
+  return native.wait()
 end
 local dao = {}
 local function key_of(...) return ... end

@@ -1,13 +1,12 @@
 -- ngx.socket.tcp and resty.http over it.
 local native = ...
 local ngx = ngx
-local yield, WAIT = coroutine.yield, native.WAIT
 
 local socket = {}
 socket.__index = socket
 local function waited(f, ...)
   f(...)
-  return yield(WAIT)
+  return native.wait()
 end
 function socket:connect(host, port, options)
   if type(port) == "table" or port == nil then return nil, "unix sockets are not supported" end

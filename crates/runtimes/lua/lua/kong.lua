@@ -13,25 +13,50 @@ end
 
 local function want(kind, value, name, level)
   if type(value) ~= kind then
-    error(name .. " must be a " .. kind .. (kind == "string" and "" or "") .. ", got " .. type(value), (level or 1) + 2)
+    error(name .. " must be a " .. kind, (level or 1) + 2)
   end
 end
-local function want_header_value(value)
+-- Values of headers, in the words of Kong's checks.
+local function want_strings(name, list, level)
+  for _, one in ipairs(list) do
+    if type(one) ~= "string" then
+      error(("invalid header value in array %q: got %s, expected string"):format(name, type(one)), level + 1)
+    end
+  end
+end
+local function want_header(name, value)
+  if type(name) ~= "string" then
+    error(("invalid header name %q: got %s, expected string"):format(tostring(name), type(name)), 3)
+  end
   local kind = type(value)
+  if kind == "table" then return want_strings(name, value, 3) end
   if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
-    error("invalid header value: got " .. kind .. ", expected string, number or boolean", 3)
+    error(("invalid header value for %q: got %s, expected array of string, string, number or boolean"):format(name, kind), 3)
   end
 end
 local function want_headers(headers)
-  want("table", headers, "headers", 2)
+  if type(headers) ~= "table" then error("headers must be a table", 3) end
   for name, value in pairs(headers) do
-    if type(name) ~= "string" then error("invalid header name " .. tostring(name) .. ": got " .. type(name) .. ", expected string", 3) end
-    for _, one in ipairs(type(value) == "table" and value or { value }) do
-      local kind = type(one)
-      if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
-        error("invalid header value in array \"" .. name .. "\": got " .. kind .. ", expected string, number or boolean", 3)
-      end
+    if type(name) ~= "string" then
+      error(("invalid header name %q: got %s, expected string"):format(tostring(name), type(name)), 3)
     end
+    local kind = type(value)
+    if kind == "table" then want_strings(name, value, 3)
+    elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+      error(("invalid header value for %q: got %s, expected string, number, boolean or array of strings"):format(name, kind), 3)
+    end
+  end
+end
+local function is_framing(name)
+  name = name:lower()
+  if name ~= "transfer-encoding" and name ~= "transfer_encoding" then return false end
+  kong.log.warn("manually setting Transfer-Encoding. Ignored.")
+  return true
+end
+local function want_integer(value, name, low, high)
+  if type(value) ~= "number" or math.floor(value) ~= value then error(name .. " must be an integer", 3) end
+  if value < low or value > high then
+    error(name .. " must be an integer between " .. low .. " and " .. high .. ": given " .. value, 3)
   end
 end
 local function sorted(headers)
@@ -73,16 +98,13 @@ function request.get_forwarded_port()
   local port = host and tonumber(host:match(":(%d+)$"))
   return port or tonumber(var("server_port"))
 end
-function request.get_forwarded_path() return trusted("X-Forwarded-Path") or request.get_raw_path() end
+function request.get_forwarded_path() return trusted("X-Forwarded-Path") or request.get_path() end
 function request.get_forwarded_prefix() return var("forwarded_prefix") end
 function request.get_http_version() return tonumber(var("http_version")) end
 function request.get_method() return var("request_method") end
 function request.get_raw_path() return (var("request_uri"):gsub("%?.*$", "")) end
 function request.get_path() return native.normal_path(request.get_raw_path()) end
-function request.get_path_with_query()
-  local query = var("args")
-  return query and request.get_path() .. "?" .. query or request.get_path()
-end
+function request.get_path_with_query() return var("request_uri") or "" end
 function request.get_raw_query() return var("args") or "" end
 function request.get_query_arg(name)
   want("string", name, "query argument name")
@@ -176,13 +198,12 @@ function response.set_status(status)
   native.set_status(status)
 end
 function response.set_header(name, value)
-  want("string", name, "header name")
-  if type(value) ~= "table" then want_header_value(value) end
+  want_header(name, value)
+  if is_framing(name) then return end
   native.set_response_header(name, value)
 end
 function response.add_header(name, value)
-  want("string", name, "header name")
-  if type(value) ~= "table" then want_header_value(value) end
+  want_header(name, value)
   native.add_response_header(name, value)
 end
 function response.clear_header(name)
@@ -191,7 +212,9 @@ function response.clear_header(name)
 end
 function response.set_headers(headers)
   want_headers(headers)
-  for name, value in sorted(headers) do native.set_response_header(name, value) end
+  for name, value in sorted(headers) do
+    if not is_framing(name) then native.set_response_header(name, value) end
+  end
 end
 function response.get_raw_body() return native.gather() end
 function response.set_raw_body(body)
@@ -199,13 +222,14 @@ function response.set_raw_body(body)
   native.set_chunk(body)
 end
 local function want_status(status)
-  if type(status) ~= "number" or status ~= math.floor(status) then error("code must be a number", 3) end
+  if type(status) ~= "number" then error("code must be a number", 3) end
   if status < 100 or status > 599 then error("code must be a number between 100 and 599", 3) end
 end
 function response.exit(status, body, headers)
   want_status(status)
   local kind = type(body)
   if body ~= nil and kind ~= "string" and kind ~= "table" then error("body must be a nil, string or table", 2) end
+  if headers ~= nil and type(headers) ~= "table" then error("headers must be a nil or table", 2) end
   if headers ~= nil then want_headers(headers) end
   if native.phase() == "header_filter" then
     native.set_status(status)
@@ -216,18 +240,29 @@ function response.exit(status, body, headers)
   return yield(EXIT)
 end
 local messages = {
-  [400] = "Bad request", [401] = "Unauthorized", [404] = "Not found", [405] = "Method not allowed", [408] = "Request timeout",
-  [411] = "Length required", [412] = "Precondition failed", [413] = "Payload too large", [414] = "URI too long",
-  [417] = "Expectation failed", [429] = "Too many requests", [494] = "Request header or cookie too large",
-  [500] = "An unexpected error occurred", [502] = "An invalid response was received from the upstream server",
+  [400] = "Bad request", [401] = "Unauthorized", [402] = "Payment required", [403] = "Forbidden", [404] = "Not found",
+  [405] = "Method not allowed", [406] = "Not acceptable", [407] = "Proxy authentication required", [408] = "Request timeout",
+  [409] = "Conflict", [410] = "Gone", [411] = "Length required", [412] = "Precondition failed", [413] = "Payload too large",
+  [414] = "URI too long", [415] = "Unsupported media type", [416] = "Range not satisfiable", [417] = "Expectation failed",
+  [418] = "I'm a teapot", [421] = "Misdirected request", [422] = "Unprocessable entity", [423] = "Locked",
+  [424] = "Failed dependency", [425] = "Too early", [426] = "Upgrade required", [428] = "Precondition required",
+  [429] = "Too many requests", [431] = "Request header fields too large", [451] = "Unavailable for legal reasons",
+  [494] = "Request header or cookie too large", [500] = "An unexpected error occurred", [501] = "Not implemented",
+  [502] = "An invalid response was received from the upstream server",
   [503] = "The upstream server is currently unavailable", [504] = "The upstream server is timing out",
+  [505] = "HTTP version not supported", [506] = "Variant also negotiates", [507] = "Insufficient storage",
+  [508] = "Loop detected", [510] = "Not extended", [511] = "Network authentication required",
 }
 function response.error(status, message, headers)
-  want_status(status)
-  if message ~= nil and type(message) ~= "string" then
-    if type(message) == "table" then return response.exit(status, message, headers) end
-    error("message must be a nil, string or table", 2)
+  if type(status) ~= "number" then error("code must be a number", 2) end
+  if status < 400 or status > 599 then error("code must be a number between 400 and 599", 2) end
+  if type(message) == "table" then
+    local problem
+    message, problem = safe.encode(message)
+    if not message then error("could not JSON encode the error message: " .. problem, 2) end
   end
+  if message ~= nil and type(message) ~= "string" then error("message must be a nil, a string or a table", 2) end
+  if headers ~= nil and type(headers) ~= "table" then error("headers must be a nil or table", 2) end
   if headers ~= nil then want_headers(headers) end
   native.error_answer(status, message or messages[status] or ("The upstream server responded with " .. status), headers)
   return yield(EXIT)
@@ -243,22 +278,18 @@ function service.set_upstream(name)
 end
 function service.set_target(host, port)
   want("string", host, "host")
-  want("number", port, "port")
-  if port ~= math.floor(port) then error("port must be an integer", 2) end
-  if port < 0 or port > 65535 then error("port must be an integer between 0 and 65535: given " .. port, 2) end
+  want_integer(port, "port", 0, 65535)
   native.set_target(host, port)
 end
 function service.set_target_retry_callback(callback) want("function", callback, "retry_callback") end
 function service.set_retries(retries)
-  want("number", retries, "retries")
-  if retries < 0 or retries > 32767 then error("retries must be an integer between 0 and 32767: given " .. retries, 2) end
+  want_integer(retries, "retries", 0, 32767)
   native.set_patience(nil, nil, nil, retries)
 end
 function service.set_timeouts(connect, write, read)
-  for name, value in pairs({ connect_timeout = connect, write_timeout = write, read_timeout = read }) do
-    want("number", value, name)
-    if value < 1 or value > 2147483646 then error(name .. " must be an integer between 1 and 2147483646: given " .. value, 2) end
-  end
+  want_integer(connect, "connect_timeout", 1, 2147483646)
+  want_integer(write, "write_timeout", 1, 2147483646)
+  want_integer(read, "read_timeout", 1, 2147483646)
   native.set_patience(connect, write, read, nil)
 end
 local upstream = {}
@@ -296,13 +327,12 @@ function upstream.set_method(method)
   native.set_method(method)
 end
 function upstream.set_header(name, value)
-  want("string", name, "header")
-  if type(value) ~= "table" then want_header_value(value) end
+  want_header(name, value)
+  if name:lower() == ":authority" then return nil, "cannot set :authority pseudo-header on non-grpc requests" end
   native.set_request_header(name, value)
 end
 function upstream.add_header(name, value)
-  want("string", name, "header")
-  if type(value) ~= "table" then want_header_value(value) end
+  want_header(name, value)
   native.add_request_header(name, value)
 end
 function upstream.clear_header(name)
@@ -319,7 +349,11 @@ function upstream.set_raw_body(body)
 end
 function upstream.set_body(args, mimetype)
   want("table", args, "args")
-  local content_type = mimetype or native.request_header("content-type") or "application/x-www-form-urlencoded"
+  if mimetype and type(mimetype) ~= "string" then error("mime must be a string", 2) end
+  local content_type = mimetype or native.request_header("content-type")
+  if not content_type then
+    return nil, "content type was neither explicitly given as an argument or received as a header"
+  end
   local kind = content_type:match("^%s*([^;%s]+)"):lower()
   local body
   if kind == "application/x-www-form-urlencoded" then
@@ -378,10 +412,9 @@ function client.get_credential() return native.credential() end
 function client.get_consumer() return native.entity("consumer") end
 function client.load_consumer(id, by_username)
   if type(id) ~= "string" then error("consumer_id must be a string", 2) end
-  local found = native.load_consumer(id, by_username)
-  if found then return found end
-  if by_username ~= true and not id:match("^%x+%-%x+%-%x+%-%x+%-%x+$") then return nil, "cannot load a consumer with an id that is not a uuid" end
-  return nil
+  local is_uuid = #id == 36 and id:match("^%x+%-%x+%-%x+%-%x+%-%x+$") ~= nil
+  if not is_uuid and not by_username then error("cannot load a consumer with an id that is not a uuid", 2) end
+  return native.load_consumer(id, by_username and true or false)
 end
 function client.authenticate(consumer, credential)
   if consumer ~= nil and type(consumer) ~= "table" then error("consumer must be a table or nil", 2) end
@@ -404,7 +437,12 @@ function client.tls.get_full_client_certificate_chain() return nil end
 function client.tls.request_client_certificate() return true end
 function client.tls.disable_session_reuse() return true end
 function client.tls.disable_http2_alpn() return true end
-function client.tls.set_client_verify() end
+function client.tls.set_client_verify(value)
+  assert(type(value) == "string")
+  if value ~= "SUCCESS" and value ~= "NONE" and value:sub(1, 7) ~= "FAILED:" then
+    error("unknown client verify value: " .. value .. ' accepted values are: "SUCCESS", "NONE" or "FAILED:<reason>"', 2)
+  end
+end
 
 -- kong.router, kong.node and other small rooms
 kong.router = {
@@ -441,107 +479,5 @@ kong.table = {
     return out
   end,
 }
-
--- kong.ctx
-local contexts = native.contexts
-local init_shared, init_plugin = {}, {}
-local function in_request() return native.phase() ~= "init" end
-local function plugin_context()
-  if not in_request() then return init_plugin end
-  local all, owner = contexts().plugin, native.owner()
-  local own = all[owner]
-  if not own then
-    own = {}
-    all[owner] = own
-  end
-  return own
-end
-local function forward(of)
-  return setmetatable({}, {
-    __index = function(_, key) return of()[key] end,
-    __newindex = function(_, key, value) of()[key] = value end,
-  })
-end
-kong.ctx = {
-  shared = forward(function() return in_request() and contexts().shared or init_shared end),
-  plugin = forward(plugin_context),
-}
-
--- kong.log
-local levels = { emerg = 1, alert = 2, crit = 3, err = 4, warn = 5, notice = 6, info = 7, debug = 8 }
-local function joined(...)
-  local out = {}
-  for at = 1, select("#", ...) do
-    local value = (select(at, ...))
-    out[at] = native.text_of(value) or tostring(value)
-  end
-  return table.concat(out)
-end
-local log = {}
-local function write(level, ...)
-  if not native.log_is_on(level) then return end
-  local owner = native.phase() ~= "init" and native.owner():match("^[^:]*") or ""
-  local prefix = owner ~= "" and "[kong] [" .. owner .. "] " or "[kong] "
-  native.log(level, prefix .. joined(...))
-end
-for name, level in pairs(levels) do
-  log[name] = function(...) write(level, ...) end
-end
-local function inspected(value, depth)
-  if type(value) == "string" then return ("%q"):format(value) end
-  if type(value) ~= "table" then return tostring(value) end
-  if depth > 8 then return "{...}" end
-  local out, counted = {}, #value
-  for at = 1, counted do out[at] = inspected(value[at], depth + 1) end
-  local names = {}
-  for key in pairs(value) do
-    if not (type(key) == "number" and key >= 1 and key <= counted and key == math.floor(key)) then names[#names + 1] = key end
-  end
-  table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
-  for _, key in ipairs(names) do
-    local name = type(key) == "string" and key:match("^[%a_][%w_]*$") and key or "[" .. inspected(key, depth + 1) .. "]"
-    out[#out + 1] = name .. " = " .. inspected(value[key], depth + 1)
-  end
-  return "{ " .. table.concat(out, ", ") .. " }"
-end
-native.inspected = function(value) return inspected(value, 0) end
-log.inspect = setmetatable({ on = function() end, off = function() end }, { __call = function(_, ...)
-  local out = {}
-  for at = 1, select("#", ...) do out[at] = inspected((select(at, ...)), 0) end
-  write(levels.debug, table.concat(out, " "))
-end })
-function log.deprecation(...) write(levels.warn, ...) end
-function log.serialize() return native.serialize() end
-function log.set_serialize_value(key, value, options)
-  want("string", key, "key")
-  local mode = options and options.mode or "set"
-  if mode ~= "set" and mode ~= "add" and mode ~= "replace" then error("mode must be 'set', 'add' or 'replace'", 2) end
-  native.set_log_field(key, value, mode)
-end
-function log.new() return log end
-function log.set_format() end
-function log.reset_format() end
-kong.log = setmetatable(log, { __call = function(_, ...) write(levels.notice, ...) end })
-
--- kong.tracing: spans are made, and go nowhere of their own.
-local span = {}
-span.__index = span
-function span:set_attribute(key, value) self.attributes[key] = value end
-function span:add_event(name, attributes) self.events[#self.events + 1] = { name = name, attributes = attributes } end
-function span:record_error(message) self:add_event("exception", { ["exception.message"] = message }) end
-function span:set_status(status) self.status = status end
-function span:finish() self.end_time_ns = native.now() * 1e9 end
-function span:each_baggage_item() return pairs({}) end
-local function new_span(name)
-  return setmetatable({ name = name, attributes = {}, events = {}, start_time_ns = native.now() * 1e9 }, span)
-end
-kong.tracing = {
-  start_span = function(name) return new_span(name) end,
-  active_span = function() return nil end,
-  set_active_span = function() end,
-  process_span = function() end,
-  new = function() return kong.tracing end,
-}
-kong.telemetry = { log = function() return true end }
 
 _G.kong = kong

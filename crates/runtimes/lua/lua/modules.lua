@@ -36,27 +36,53 @@ module("ngx.base64", function() return { encode_base64url = native.encode_base64
 module("ngx.re", function()
   return {
     opt = function() end,
-    split = function(text, pattern, options, _, max)
-      local out, at = {}, 0
-      while at <= #text and not (max and max > 0 and #out >= max - 1) do
-        local captures, from, to = native.regex_find(text, pattern, options or "", at)
-        if not captures or to < from then break end
-        out[#out + 1] = text:sub(at + 1, from - 1)
-        at = to
+    split = function(text, pattern, options, context, max, out)
+      local place = context and context.pos and context.pos - 1 or 0
+      local from_here, count, pieces = place, 0, out or {}
+      while place < #text and not (max and max > 0 and count >= max - 1) do
+        local captures, from, to = native.regex_find(text, pattern, options or "", place)
+        if not captures then
+          if from then return nil, from end
+          break
+        end
+        if to < from then
+          -- An empty match cuts behind the next byte.
+          if from > #text then break end
+          place = from
+          if from - 1 > from_here then
+            count = count + 1
+            pieces[#pieces + 1] = text:sub(from_here + 1, from - 1)
+            from_here = from - 1
+          end
+        else
+          count = count + 1
+          pieces[#pieces + 1] = text:sub(from_here + 1, from - 1)
+          for at = 1, #captures do if captures[at] then pieces[#pieces + 1] = captures[at] end end
+          place, from_here = to, to
+        end
       end
-      out[#out + 1] = text:sub(at + 1)
-      return out
+      pieces[#pieces + 1] = text:sub(from_here + 1)
+      if context then context.pos = #text + 1 end
+      return pieces
     end,
   }
 end)
 module("ngx.semaphore", function()
-  return { new = function(count)
-    return {
-      wait = function(self) if count > 0 then count = count - 1 return true end return nil, "timeout" end,
-      post = function(self, more) count = count + (more or 1) end,
-      count = function() return count end,
-    }
-  end }
+  local methods = {}
+  function methods:wait(seconds)
+    if native.semaphore_try(self.own) then return true end
+    if not seconds or seconds <= 0 then return nil, "timeout" end
+    native.semaphore_wait(self.own, seconds)
+    if native.wait() then return true end
+    return nil, "timeout"
+  end
+  function methods:post(more)
+    native.semaphore_post(self.own, more or 1)
+    return true
+  end
+  function methods:count() return native.semaphore_count(self.own) end
+  local class = { __index = methods }
+  return { new = function(count) return setmetatable({ own = native.semaphore(count or 0) }, class) end }
 end)
 module("table.new", function() return function() return {} end end)
 module("table.clear", function() return kong.table.clear end)

@@ -1,7 +1,18 @@
 -- ngx: the part of OpenResty's API that plugins use.
 local native = ...
+
+-- What is yielded to whoever runs the code comes back with the phase first: other code may have run meanwhile.
+local at = native.at
+do
+  local raw_yield, WAIT = coroutine.yield, native.WAIT
+  local function resumed(phase, ...)
+    at[1] = phase
+    return ...
+  end
+  function native.wait() return resumed(raw_yield(WAIT)) end
+end
 local yield = coroutine.yield
-local EXIT, WAIT = native.EXIT, native.WAIT
+local EXIT = native.EXIT
 local type, tostring, floor = type, tostring, math.floor
 
 local ngx = {
@@ -206,7 +217,7 @@ ngx.localtime = ngx.utctime
 function ngx.today() return ngx.utctime():sub(1, 10) end
 function ngx.sleep(seconds)
   native.sleep(seconds)
-  return yield(WAIT)
+  return native.wait()
 end
 
 function ngx.log(level, ...)

@@ -32,13 +32,58 @@ function xpcall(...) return caught(raw_xpcall(...)) end
 
 debug = { traceback = function(message) return message end }
 
--- Runs one function after the other in one coroutine.
-function native.driver(f, one, two, three)
+-- Runs one function after the other in one coroutine. What it is given begins with the phase.
+local at = native.at
+function native.driver(phase, f, one, two, three)
   while true do
+    at[1] = phase
     f(one, two, three)
-    f, one, two, three = raw_yield(DONE)
+    phase, f, one, two, three = raw_yield(DONE)
   end
 end
+
+-- Light threads: each runs at once until it first waits, and goes on beside its starter from then on.
+local function light_body(own, f, ...)
+  local function keep(...) own.results, own.count = { ... }, select("#", ...) end
+  keep(raw_pcall(f, ...))
+  if native.expired() then error(own.results[2], 0) end
+  raw_yield(DONE)
+end
+ngx.thread = {
+  spawn = function(f, ...)
+    if type(f) ~= "function" then error("bad argument #1 to 'spawn' (function expected, got " .. type(f) .. ")", 2) end
+    local id = native.light()
+    if not id then error("too many light threads", 2) end
+    local own = { id = id }
+    local co = raw_create(light_body)
+    local ok, mark = raw_resume(co, own, f, ...)
+    if not ok then error(mark, 0) end
+    if mark == WAIT then native.park(co, id) elseif mark == EXIT then raw_yield(EXIT) end
+    return own
+  end,
+  wait = function(...)
+    local threads = { ... }
+    while true do
+      local ids = {}
+      for place, own in ipairs(threads) do
+        if own.waited then return nil, "already waited or killed" end
+        if own.results then
+          own.waited = true
+          return unpack(own.results, 1, own.count)
+        end
+        ids[place] = own.id
+      end
+      native.join(ids)
+      native.wait()
+    end
+  end,
+  kill = function(own)
+    if own.results or own.waited then return nil, "already terminated" end
+    own.waited = true
+    native.kill(own.id)
+    return true
+  end,
+}
 
 -- A function that calls another with these.
 function native.bind(f, one, two)
@@ -120,9 +165,9 @@ local function sandbox_globals()
   globals.require = sandboxed_require
   local ngx_names, ngx_seen = {}, {}
   for name, value in pairs(ngx) do
-    if name ~= "thread" and name ~= "socket" and name ~= "timer" and name ~= "shared" then ngx_names[name] = value end
+    ngx_names[name] = value
   end
-  for _, name in ipairs({ "header", "arg", "var" }) do ngx_seen[ngx[name]] = ngx[name] end
+  for _, name in ipairs({ "header", "arg", "var", "shared" }) do ngx_seen[ngx[name]] = ngx[name] end
   local ngx_own = setmetatable(ngx_names, { __index = function(_, name)
     if name == "status" or name == "ctx" or name == "headers_sent" then return ngx[name] end
   end })

@@ -9,6 +9,7 @@ use mlua::{Function, IntoLuaMulti, Thread};
 use portcullis_plugin::{Answer, Exchange, Handler, Head, Phases, Request, Response, Result, Source, Step};
 use tracing::error;
 
+use crate::drive;
 use crate::moment::{Lent, Moment, Phase};
 use crate::run::Run;
 use crate::settings::Settings;
@@ -64,29 +65,24 @@ impl CodeHandler {
         match begun {
             Err(error) => Step::Fail(told(&error)),
             Ok(None) => Step::Next,
-            Ok(Some((run, _, Turn::Done | Turn::Exit))) => match finish(&run, request) {
+            Ok(Some((run, _, turn))) if drive::is_over(&run, turn) => match finish(&run, request) {
                 Some(answer) => Step::answer(answer),
                 None => Step::Next,
             },
-            Ok(Some((run, thread, Turn::Wait))) => Step::later(self.go_on(phase, request, run, thread)),
+            Ok(Some((run, thread, turn))) => Step::later(self.go_on(phase, request, run, thread, turn)),
         }
     }
 
     /// The turns that follow, each once what the code waited for is there.
-    async fn go_on(&self, phase: Phase, request: &mut Request, run: Rc<Run>, thread: Thread) -> Result<Option<Box<Answer>>> {
-        let state = run.state.clone();
-        loop {
-            let pending = run.pending.borrow_mut().take();
-            let Some(pending) = pending else { return Err("code yielded to nobody".into()) };
-            let make = pending.await;
+    async fn go_on(&self, phase: Phase, request: &mut Request, run: Rc<Run>, thread: Thread, first: Turn) -> Result<Option<Box<Answer>>> {
+        let gone_on = drive::go_on(&run, &thread, first, |thread, arguments| {
             let moment = Moment { request: Some(Lent::Mine(request)), ..Moment::new(phase, &run, &self.name) };
-            let turn = make(&state.lua).and_then(|arguments| state.turn(&thread, arguments, moment));
-            match turn {
-                Ok(Turn::Wait) => {}
-                Ok(Turn::Done | Turn::Exit) => return Ok(finish(&run, request).map(Box::new)),
-                Err(error) => return Err(told(&error)),
-            }
-        }
+            run.state.turn(thread, arguments, moment)
+        });
+        gone_on.await.map_err(|error| told(&error))?;
+        // What is left was waiting when the request was ended.
+        run.lights.borrow_mut().clear();
+        Ok(finish(&run, request).map(Box::new))
     }
 
     /// Runs a phase that cannot wait.
@@ -97,9 +93,10 @@ impl CodeHandler {
         let arguments = function.into_lua_multi(&state.lua)?;
         let phase = moment.phase;
         match state.turn(&thread, arguments, moment)? {
-            Turn::Done | Turn::Exit => Ok(()),
-            Turn::Wait => {
+            turn if drive::is_over(run, turn) => Ok(()),
+            _ => {
                 run.pending.take();
+                run.lights.borrow_mut().clear();
                 Err(mlua::Error::runtime(format!("API disabled in the context of {}_by_lua*", phase.name())))
             }
         }

@@ -11,13 +11,15 @@
 //! - [`state`]: a thread's Lua state: limits, coroutines, loaded code
 //! - [`moment`]: what running code may touch right now
 //! - [`run`]: what Lua keeps of one request
+//! - [`drive`]: goes on with code that waits
 //! - [`native`]: functions that Lua code in `lua/` is built on; that code is what users see as `kong` and `ngx`
-//! - [`json`], [`regex`], [`arguments`], [`text`]: values between the worlds
+//! - [`json`], [`regex`], [`pattern`], [`arguments`], [`text`]: values between the worlds
 //!
 //! Stands on `plugin` only. mlua's and LuaJIT's unsafe code stays inside mlua.
 
 mod arguments;
 mod custom;
+mod drive;
 mod engine;
 mod expression;
 mod functions;
@@ -25,6 +27,7 @@ mod handler;
 mod json;
 mod moment;
 mod native;
+mod pattern;
 mod regex;
 mod run;
 mod settings;

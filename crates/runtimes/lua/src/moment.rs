@@ -14,6 +14,9 @@ use crate::run::Run;
 /// The phase that code runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Modules are being loaded.
+    Init,
+    InitWorker,
     Rewrite,
     Access,
     HeaderFilter,
@@ -27,9 +30,11 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// As `ngx.get_phase` names it.
+    /// As Kong names it.
     pub fn name(self) -> &'static str {
         match self {
+            Phase::Init => "init",
+            Phase::InitWorker => "init_worker",
             Phase::Rewrite => "rewrite",
             Phase::Access => "access",
             Phase::HeaderFilter => "header_filter",
@@ -38,6 +43,22 @@ impl Phase {
             Phase::Response => "response",
             Phase::Timer => "timer",
             Phase::Admin => "admin_api",
+        }
+    }
+
+    /// The number that Lua code knows it by: Kong's own, where Kong has one.
+    pub fn number(self) -> u32 {
+        match self {
+            Phase::Init => 0,
+            Phase::Timer => 0x1_0000,
+            Phase::InitWorker => 0x1,
+            Phase::Rewrite => 0x10,
+            Phase::Access => 0x20,
+            Phase::Response => 0x80,
+            Phase::HeaderFilter => 0x200,
+            Phase::BodyFilter => 0x400,
+            Phase::Log => 0x2000,
+            Phase::Admin => 0x1000_0000,
         }
     }
 }

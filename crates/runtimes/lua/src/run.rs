@@ -6,13 +6,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use mlua::{MultiValue, Table};
+use mlua::{MultiValue, Table, Thread};
 use portcullis_plugin::{Answer, Context, LateLogFields, ResponseHead};
 
 use crate::state::State;
 
+/// Makes the values that code which has waited is given.
+pub type Made = Box<dyn FnOnce(&mlua::Lua) -> mlua::Result<MultiValue>>;
+
 /// What code waits for; in the end it is given the values that this makes.
-pub type Waiting = Pin<Box<dyn Future<Output = Box<dyn FnOnce(&mlua::Lua) -> mlua::Result<MultiValue>>>>>;
+pub type Waiting = Pin<Box<dyn Future<Output = Made>>>;
+
+/// A light thread that waits.
+pub struct Light {
+    pub thread: Thread,
+    /// Unique within its run.
+    pub id: u32,
+    pub waiting: Waiting,
+}
 
 /// One request's side in Lua.
 pub struct Run {
@@ -26,6 +37,10 @@ pub struct Run {
     /// The status code set before there is a response.
     pub status: Cell<Option<u16>>,
     pub pending: RefCell<Option<Waiting>>,
+    /// Light threads that wait.
+    pub lights: RefCell<Vec<Light>>,
+    /// Light threads there have been.
+    pub lights_made: Cell<u32>,
     /// The head that went to the client, for body filters.
     pub response: RefCell<Option<ResponseHead>>,
     /// Fields for log entries, set when the request could not be changed any more.
@@ -43,6 +58,8 @@ impl Run {
             said: RefCell::default(),
             status: Cell::new(None),
             pending: RefCell::default(),
+            lights: RefCell::default(),
+            lights_made: Cell::new(0),
             response: RefCell::default(),
             log_fields: LateLogFields::default(),
             bodies: RefCell::default(),

@@ -12,13 +12,13 @@ use mlua::{Function, HookTriggers, Lua, MultiValue, Table, Thread, Value, VmStat
 use tracing::error;
 
 use crate::json;
-use crate::moment::{Moment, lend};
+use crate::moment::{Moment, Phase, lend};
 use crate::native;
 use crate::regex::Regexes;
 use crate::settings::{Settings, Untrusted};
 
-/// Instructions between two looks at the clock.
-const STRIDE: u32 = 10_000;
+/// Instructions between two looks at the clock. Few, because one instruction may call a function that takes its time.
+const STRIDE: u32 = 1_000;
 /// Coroutines kept for the next turn.
 const IDLE: usize = 64;
 
@@ -64,6 +64,8 @@ pub struct State {
     template_environment: Function,
     /// Makes a function that calls another with two arguments.
     bind: Function,
+    /// Its first place holds the number of the phase that code runs in.
+    at: Table,
     /// Handlers of users' plugins, by name.
     plugins: RefCell<HashMap<&'static str, Table>>,
     /// The version of the instances that `configure` was last told of.
@@ -110,6 +112,7 @@ impl State {
             environment: get("environment")?,
             template_environment: get("template_environment")?,
             bind: get("bind")?,
+            at: prelude.get("at")?,
             plugins: RefCell::default(),
             configured: Cell::new(0),
             lua,
@@ -173,7 +176,9 @@ impl State {
     }
 
     /// Goes on with a coroutine until it is done with what it was given, ends the request, or waits.
-    pub fn turn(&self, thread: &Thread, arguments: MultiValue, moment: Moment<'_>) -> mlua::Result<Turn> {
+    pub fn turn(&self, thread: &Thread, mut arguments: MultiValue, moment: Moment<'_>) -> mlua::Result<Turn> {
+        // Whoever is given values is told the phase first: other code may have run since it began to wait.
+        arguments.push_front(Value::Integer(moment.phase.number().into()));
         let outer = DEADLINE.replace(Some(Instant::now() + self.settings.time_limit));
         let yielded = lend(moment, || thread.resume::<Value>(arguments));
         DEADLINE.set(outer);
@@ -201,7 +206,10 @@ impl State {
     /// Calls a function that neither waits nor ends a request.
     pub fn call(&self, function: &Function, moment: Moment<'_>) -> mlua::Result<Value> {
         let outer = DEADLINE.replace(Some(Instant::now() + self.settings.time_limit));
+        let before: Value = self.at.raw_get(1)?;
+        self.at.raw_set(1, moment.phase.number())?;
         let result = lend(moment, || function.call::<Value>(()));
+        self.at.raw_set(1, before)?;
         DEADLINE.set(outer);
         if let Err(error) = &result {
             self.relieve(error);
@@ -209,11 +217,17 @@ impl State {
         result
     }
 
-    /// Runs something that calls Lua, within the time that a turn may take.
-    pub fn bounded<R>(&self, f: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
+    /// Runs something that calls Lua in a phase without a request, within the time that a turn may take.
+    pub fn bounded<R>(&self, phase: Phase, f: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
         let outer = DEADLINE.replace(Some(Instant::now() + self.settings.time_limit));
+        let before: Value = self.at.raw_get(1)?;
+        self.at.raw_set(1, phase.number())?;
         let result = f();
+        self.at.raw_set(1, before)?;
         DEADLINE.set(outer);
+        if let Err(error) = &result {
+            self.relieve(error);
+        }
         result
     }
 
@@ -223,12 +237,12 @@ impl State {
             return Ok(handler.clone());
         }
         let require: Function = self.lua.globals().get("require")?;
-        let handler: Table = self.bounded(|| require.call(format!("kong.plugins.{name}.handler")))?;
+        let handler: Table = self.bounded(Phase::Init, || require.call(format!("kong.plugins.{name}.handler")))?;
         self.plugins.borrow_mut().insert(name, handler.clone());
         // Threads without timers are none that serve: there is nothing to set up.
         if native::timer::runs()
             && let Value::Function(init_worker) = handler.get::<Value>("init_worker")?
-            && let Err(cause) = self.bounded(|| init_worker.call::<()>(handler.clone()))
+            && let Err(cause) = self.bounded(Phase::InitWorker, || init_worker.call::<()>(handler.clone()))
         {
             error!(plugin = name, %cause, "init_worker failed");
         }
@@ -246,7 +260,7 @@ impl State {
             let Value::Function(configure) = handler.get::<Value>("configure")? else { continue };
             let configs = self.settings.instances.of(name);
             let configs = if configs.is_empty() { Value::Nil } else { json::to_lua(&self.lua, &configs.into(), false)? };
-            if let Err(cause) = self.bounded(|| configure.call::<()>((handler, configs))) {
+            if let Err(cause) = self.bounded(Phase::InitWorker, || configure.call::<()>((handler, configs))) {
                 error!(plugin = name, %cause, "configure failed");
             }
         }

@@ -2,27 +2,33 @@
 
 /// A number as `%.14g` prints it.
 pub fn number(number: f64) -> String {
+    number_of(number, 14)
+}
+
+/// A number as `%g` prints it with so many digits, from 1 to 17.
+pub fn number_of(number: f64, digits: usize) -> String {
+    let digits = digits.clamp(1, 17);
     if number.is_nan() {
         return "nan".to_owned();
     }
     if number.is_infinite() {
         return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    if number.fract() == 0.0 && number.abs() < 1e14 {
-        return format!("{}", number as i64);
+    if number.fract() == 0.0 && number.abs() < 10f64.powi(digits.min(15) as i32) {
+        return if number == 0.0 && number.is_sign_negative() { "-0".to_owned() } else { format!("{}", number as i64) };
     }
-    let scientific = format!("{number:.13e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    let scientific = format!("{number:.*e}", digits - 1);
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let trimmed = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text.to_owned(),
     };
-    if (-5..14).contains(&exponent) {
-        return trimmed(&format!("{number:.*}", (13 - exponent).max(0) as usize));
+    if (-4..digits as i32).contains(&exponent) {
+        return trimmed(&format!("{number:.*}", (digits as i32 - 1 - exponent).max(0) as usize));
     }
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
+    format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs())
 }
 
 /// Percent-encodes all but unreserved characters.

@@ -11,7 +11,7 @@ use super::{Cells, Settings};
 use crate::layout::Layout;
 
 /// Run once each, in order; the number of those done is the file's format.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/001-fixed-part.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("../../migrations/001-fixed-part.sql"), include_str!("../../migrations/002-counters.sql")];
 
 /// "PCul": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x5043_756c;

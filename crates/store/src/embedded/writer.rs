@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::rehearsal::{self, Trial};
 use super::rows::Tables;
 use super::statements::Statements;
-use super::{Settings, fault};
+use super::{Settings, counters, fault};
+use crate::counters::{Counted, Counter};
 use crate::layout::Layout;
 use crate::transact::{self, Outcome};
 use crate::{Applied, ChangeSet, Operation, StoreError};
@@ -22,6 +23,7 @@ pub(super) enum Job {
     Apply(ChangeSet, Answer),
     /// Changes to try until the sender goes; told once it has begun.
     Rehearse(mpsc::Receiver<Trial>, oneshot::Sender<Result<(), StoreError>>),
+    Count(Counted, Vec<Counter>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
     Sweep(oneshot::Sender<Result<usize, StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -115,6 +117,13 @@ impl Writer {
                 self.rehearse(trials, started).await;
                 None
             }
+            Some(Job::Count(of, counted, answer)) => {
+                // Whoever went away meanwhile is not counted.
+                if !answer.is_closed() {
+                    let _ = answer.send(counters::count(&mut self.connection, of, &counted, (self.settings.clock)()));
+                }
+                None
+            }
             Some(Job::Sweep(answer)) => {
                 let _ = answer.send(self.sweep_all());
                 None
@@ -126,6 +135,7 @@ impl Writer {
                     match job {
                         Job::Apply(changes, answer) => self.commit(vec![(changes, answer)]),
                         Job::Rehearse(trials, _) => drop(trials),
+                        Job::Count(_, _, answer) => drop(answer),
                         Job::Sweep(answer) => drop(answer),
                         Job::Close(done) => waiting.push(done),
                     }
@@ -234,7 +244,9 @@ impl Writer {
 
     /// Removes one batch of expired rows, as a change set of its own. Answers how many were found and how many rows went.
     fn sweep(&mut self) -> Result<(usize, usize), StoreError> {
-        let mut operations = self.expired().map_err(|error| StoreError::Unavailable(fault::explain(&error)))?;
+        let explained = |error: rusqlite::Error| StoreError::Unavailable(fault::explain(&error));
+        counters::sweep(&self.connection, (self.settings.clock)()).map_err(explained)?;
+        let mut operations = self.expired().map_err(explained)?;
         let seen = operations.len();
         while !operations.is_empty() {
             let results = self.transact(vec![ChangeSet { operations: operations.clone() }]).map_err(StoreError::Unavailable)?;

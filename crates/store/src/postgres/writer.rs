@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connect::Connections;
+use super::counters;
 use super::events::{self, Event};
 use super::fault::{explain, is_conflict, timed_out};
 use super::rehearsal::{self, Trial};
@@ -80,6 +81,9 @@ impl Writer {
                 Err(_) => {
                     if let Err(error) = self.sweep() {
                         tracing::warn!(%error, "expired rows could not be removed");
+                    }
+                    if let Err(fault) = runtime.block_on(counters::sweep(&self.connections)) {
+                        tracing::warn!(?fault, "counters that are over could not be removed");
                     }
                     self.connections.trim();
                     sweep_at = Instant::now() + self.sweep_interval;

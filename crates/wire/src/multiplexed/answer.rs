@@ -18,7 +18,7 @@ use crate::upstream::UpstreamResponse;
 use crate::worker::{Timer, Worker};
 
 impl Downstream {
-    pub(crate) async fn stream_respond(&mut self, head: &mut ResponseHead, body: &[u8]) -> Result<(), ClientGone> {
+    pub(crate) async fn stream_respond(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
         let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = self else { return Err(ClientGone) };
         let bodiless = head.status < 200 || matches!(head.status, 204 | 304);
         // The length is ours to say, but for answers whose body is elsewhere.
@@ -27,12 +27,13 @@ impl Downstream {
         if !bodiless && !keeps_length {
             response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
         }
-        let body = if bodiless || exchange.is_head { &[] } else { body };
+        let (body, trailers) = if bodiless || exchange.is_head { (&[][..], &[][..]) } else { (body, trailers) };
         exchange.answer = Answer::Begun;
-        client.sending.begin(response, body.is_empty())?;
+        let ends_here = body.is_empty() && trailers.is_empty();
+        client.sending.begin(response, ends_here)?;
         flush(&mut client.sending, timer, worker).await?;
-        if !body.is_empty() {
-            send(&mut client.sending, timer, worker, Bytes::copy_from_slice(body), true).await?;
+        if !ends_here {
+            pass_on(&mut client.sending, timer, worker, body.to_vec(), Some(trailers)).await.map_err(|_| ClientGone)?;
             exchange.sent += body.len() as u64;
             exchange.body_sent = body.len() as u64;
         }

@@ -58,7 +58,7 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Done {
 fn read(settings: &Settings, path: Option<&str>) -> Result<(Arc<Catalog>, Document), Failure> {
     let path = path.ok_or_else(|| Failure("expected a declarative configuration file; see `config --help`".to_owned()))?;
     let entries = catalog::enabled(&settings.plugins, &lua::install(settings, uuid::Uuid::nil()))?;
-    let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
+    let catalog = Arc::new(catalog::for_node(entries, settings));
     let document = declarative::read_file(&catalog, Path::new(path)).map_err(|problem| Failure(format!("Failed parsing:\n{problem}")))?;
     Ok((catalog, document))
 }

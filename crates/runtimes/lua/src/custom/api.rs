@@ -5,19 +5,20 @@
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
-use mlua::{Function, IntoLuaMulti, Table, Value};
+use mlua::{Function, IntoLuaMulti, Table, Thread, Value};
 use portcullis_plugin::Answer;
 use portcullis_schema::Record;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::schema::leaked;
+use crate::drive;
 use crate::json;
 use crate::moment::{Moment, Phase};
 use crate::native::timer;
 use crate::run::Run;
 use crate::settings::Settings;
-use crate::state::{State, Turn};
+use crate::state::State;
 
 /// Calls that may wait for the thread.
 const WAITING: usize = 256;
@@ -108,7 +109,7 @@ fn function(state: &State, route: Route) -> mlua::Result<Option<Function>> {
 fn module(state: &State, plugin: &str) -> mlua::Result<Option<Table>> {
     let require: Function = state.lua.globals().get("require")?;
     let name = format!("kong.plugins.{plugin}.api");
-    match state.bounded(|| require.call::<Table>(name.as_str())) {
+    match state.bounded(Phase::Init, || require.call::<Table>(name.as_str())) {
         Ok(table) => Ok(Some(table)),
         Err(error) if error.to_string().contains(&format!("module '{name}' not found")) => Ok(None),
         Err(error) => Err(error),
@@ -142,14 +143,9 @@ async fn run(settings: &Arc<Settings>, route: Route, params: Record) -> mlua::Re
     let database: Value = lua.globals().get::<Table>("kong")?.get("db")?;
     let run = Rc::new(Run::new(state.clone()));
     let thread = state.thread()?;
-    let mut arguments = (function, me, database, lua.create_table()?).into_lua_multi(lua)?;
-    loop {
-        match state.turn(&thread, arguments, Moment::new(Phase::Admin, &run, route.plugin))? {
-            Turn::Done | Turn::Exit => return Ok(run.take_answer().unwrap_or_else(|| Answer::empty(204))),
-            Turn::Wait => {}
-        }
-        let pending = run.pending.borrow_mut().take();
-        let Some(pending) = pending else { return Err(mlua::Error::runtime("code yielded to nobody")) };
-        arguments = pending.await(lua)?;
-    }
+    let arguments = (function, me, database, lua.create_table()?).into_lua_multi(lua)?;
+    let turn = |thread: &Thread, arguments| state.turn(thread, arguments, Moment::new(Phase::Admin, &run, route.plugin));
+    let first = turn(&thread, arguments)?;
+    drive::go_on(&run, &thread, first, turn).await?;
+    Ok(run.take_answer().unwrap_or_else(|| Answer::empty(204)))
 }

@@ -67,6 +67,7 @@ pub fn discover(settings: &Arc<Settings>, name: &str) -> Result<Entry, String> {
         metrics: None,
         endpoints: Vec::new,
         streams: false,
+        need_database: &[],
         ready: true,
     })
 }

@@ -8,6 +8,7 @@ use portcullis_schema::{Check, Code, Field, Kind, OnDelete, RecordCode, Rule, Sc
 use serde_json::Value as Json;
 
 use crate::json;
+use crate::moment::Phase;
 use crate::settings::Settings;
 use crate::state::State;
 
@@ -70,7 +71,7 @@ impl Site {
             let state = State::of_thread(&self.settings)?;
             let function = self.function(&state.lua)?;
             let value = json::to_lua(&state.lua, value, true)?;
-            let (fits, complaint): (Value, Value) = state.bounded(|| function.call(value))?;
+            let (fits, complaint): (Value, Value) = state.bounded(Phase::Init, || function.call(value))?;
             if !matches!(fits, Value::Nil | Value::Boolean(false)) {
                 return Ok(Ok(()));
             }

@@ -4,15 +4,17 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use md5::Md5;
-use mlua::{Lua, LuaString, Table, Value};
+use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, UserDataRef, UserDataRefMut, Value};
 use sha1::{Digest, Sha1};
 
+use crate::json::{Codec, Invalid};
+use crate::pattern::Capture;
 use crate::state::State;
-use crate::{json, moment, regex, text};
+use crate::{json, moment, pattern, regex, text};
 
 pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
-    native.set("encode", lua.create_function(|lua, value: Value| lua.create_string(json::encode(&value)?))?)?;
-    native.set("decode", lua.create_function(|lua, text: LuaString| json::decode(lua, &text))?)?;
+    add_json(lua, native)?;
+    add_patterns(lua, native)?;
     native.set(
         "encode_base64",
         lua.create_function(|lua, (bytes, unpadded): (LuaString, Option<bool>)| {
@@ -52,12 +54,14 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     native.set(
         "regex_find",
         lua.create_function(|lua, (subject, pattern, options, start): (LuaString, LuaString, Option<String>, usize)| {
-            let found = |state: &State| {
-                state.regexes.get(&pattern.to_string_lossy(), &options.unwrap_or_default()).map_err(|error| error.replace('\n', " "))
-            };
+            let options = options.unwrap_or_default();
+            let found = |state: &State| state.regexes.get(&pattern.to_string_lossy(), &options).map_err(|error| error.replace('\n', " "));
             let regex = match moment::run() {
                 Some(run) => found(&run.state),
-                None => fancy_regex::Regex::new(&pattern.to_string_lossy()).map(std::rc::Rc::new).map_err(|error| error.to_string()),
+                None => match State::current() {
+                    Some(state) => found(&state),
+                    None => regex::Regexes::default().get(&pattern.to_string_lossy(), &options),
+                },
             };
             let regex = match regex {
                 Ok(regex) => regex,
@@ -76,6 +80,132 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
                 }
                 None => Ok((Value::Nil, Value::Nil, Value::Nil, Value::Nil)),
             }
+        })?,
+    )
+}
+
+fn add_json(lua: &Lua, native: &Table) -> mlua::Result<()> {
+    let array_mt = lua.create_table()?;
+    array_mt.raw_set(json::ARRAY_MARK, true)?;
+    let empty_array_mt = lua.create_table()?;
+    empty_array_mt.raw_set(json::EMPTY_ARRAY_MARK, true)?;
+    native.set("array_mt", &array_mt)?;
+    native.set("empty_array_mt", empty_array_mt)?;
+    native.set("empty_array", super::mark_of(json::encode::EMPTY_ARRAY))?;
+    native.set(
+        "codec",
+        lua.create_function(|_, from: Option<UserDataRef<Codec>>| Ok(from.map(|codec| codec.clone()).unwrap_or_default()))?,
+    )?;
+    native.set(
+        "encode",
+        lua.create_function(|lua, (codec, value): (UserDataRef<Codec>, Value)| lua.create_string(json::encode::encode(&codec, &value)?))?,
+    )?;
+    native.set(
+        "decode",
+        lua.create_function(move |lua, (codec, text): (UserDataRef<Codec>, LuaString)| {
+            json::decode::decode(lua, &codec, &text.as_bytes(), Some(&array_mt))
+        })?,
+    )?;
+    native.set("codec_set", lua.create_function(set_codec)?)
+}
+
+/// Changes a setting of a cjson where a value is given, and tells what it is now.
+fn set_codec(
+    lua: &Lua,
+    (mut codec, name, one, two, three): (UserDataRefMut<Codec>, String, Value, Option<usize>, Option<usize>),
+) -> mlua::Result<MultiValue> {
+    let number = match &one {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    };
+    let within = |low: f64, high: f64| match number {
+        Some(number) if !(low..=high).contains(&number) => {
+            Err(mlua::Error::runtime(format!("bad argument #1 to '{name}' (expected integer between {low} and {high})")))
+        }
+        number => Ok(number.map(|number| number as usize)),
+    };
+    let flag = match &one {
+        Value::Boolean(flag) => Some(*flag),
+        Value::String(word) => Some(*word.as_bytes() == *b"on"),
+        _ => None,
+    };
+    let invalid = match &one {
+        Value::String(word) if *word.as_bytes() == *b"null" => Some(Invalid::Null),
+        _ => flag.map(|flag| if flag { Invalid::Taken } else { Invalid::Refused }),
+    };
+    let shown = |invalid: Invalid| match invalid {
+        Invalid::Refused => false.into_lua_multi(lua),
+        Invalid::Taken => true.into_lua_multi(lua),
+        Invalid::Null => "null".into_lua_multi(lua),
+    };
+    match name.as_str() {
+        // Deeper than this our own stack would not hold.
+        "encode_max_depth" => {
+            codec.encode_max_depth = within(1.0, f64::MAX)?.unwrap_or(codec.encode_max_depth).min(json::DEPTH);
+            codec.encode_max_depth.into_lua_multi(lua)
+        }
+        "decode_max_depth" => {
+            codec.decode_max_depth = within(1.0, f64::MAX)?.unwrap_or(codec.decode_max_depth).min(json::DEPTH);
+            codec.decode_max_depth.into_lua_multi(lua)
+        }
+        "encode_number_precision" => {
+            codec.encode_number_precision = within(1.0, 16.0)?.unwrap_or(codec.encode_number_precision);
+            codec.encode_number_precision.into_lua_multi(lua)
+        }
+        "encode_sparse_array" => {
+            let (convert, ratio, safe) = codec.encode_sparse_array;
+            codec.encode_sparse_array = (flag.unwrap_or(convert), two.unwrap_or(ratio), three.unwrap_or(safe));
+            codec.encode_sparse_array.into_lua_multi(lua)
+        }
+        "encode_invalid_numbers" => {
+            codec.encode_invalid_numbers = invalid.unwrap_or(codec.encode_invalid_numbers);
+            shown(codec.encode_invalid_numbers)
+        }
+        "decode_invalid_numbers" => {
+            codec.decode_invalid_numbers = invalid.unwrap_or(codec.decode_invalid_numbers);
+            shown(codec.decode_invalid_numbers)
+        }
+        "encode_empty_table_as_object" => {
+            codec.encode_empty_table_as_object = flag.unwrap_or(codec.encode_empty_table_as_object);
+            codec.encode_empty_table_as_object.into_lua_multi(lua)
+        }
+        "decode_array_with_array_mt" => {
+            codec.decode_array_with_array_mt = flag.unwrap_or(codec.decode_array_with_array_mt);
+            codec.decode_array_with_array_mt.into_lua_multi(lua)
+        }
+        "encode_escape_forward_slash" => {
+            codec.encode_escape_forward_slash = flag.unwrap_or(codec.encode_escape_forward_slash);
+            codec.encode_escape_forward_slash.into_lua_multi(lua)
+        }
+        // The buffer is ours, and never kept.
+        _ => flag.unwrap_or(true).into_lua_multi(lua),
+    }
+}
+
+/// Patterns that could keep LuaJIT's own matcher busy for long.
+fn add_patterns(lua: &Lua, native: &Table) -> mlua::Result<()> {
+    native.set(
+        "pattern_find",
+        lua.create_function(|lua, (subject, wanted, start): (LuaString, LuaString, usize)| {
+            let subject = subject.as_bytes();
+            let found = pattern::find(&subject, &wanted.as_bytes(), start).map_err(mlua::Error::runtime)?;
+            let Some(found) = found else { return Ok(MultiValue::new()) };
+            let mut out: Vec<Value> = vec![Value::Integer(found.from as i64 + 1), Value::Integer(found.to as i64)];
+            for capture in found.captures {
+                out.push(match capture {
+                    Capture::Text(from, to) => Value::String(lua.create_string(&subject[from..to])?),
+                    Capture::Place(at) => Value::Integer(at as i64 + 1),
+                });
+            }
+            Ok(MultiValue::from_vec(out))
+        })?,
+    )?;
+    native.set(
+        "plain_find",
+        lua.create_function(|_, (subject, wanted, start): (LuaString, LuaString, usize)| {
+            let found = pattern::find_plain(&subject.as_bytes(), &wanted.as_bytes(), start).map_err(mlua::Error::runtime)?;
+            Ok(found.map(|at| (at + 1, at + wanted.as_bytes().len())).unzip())
         })?,
     )
 }

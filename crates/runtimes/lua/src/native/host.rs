@@ -7,13 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mlua::{Lua, MultiValue, Table};
 
 use crate::moment::with;
+use crate::run::Made;
 use crate::settings::Settings;
+
+/// The last second of the year 9999, which dates of HTTP end with (RFC 9110 section 5.6.7: four digits).
+const LAST_DATE: f64 = 253_402_300_799.0;
 
 pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<()> {
     native.set("now", lua.create_function(|_, ()| Ok(now().as_secs_f64()))?)?;
     native.set(
         "http_time",
-        lua.create_function(|_, seconds: f64| Ok(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs_f64(seconds.max(0.0)))))?,
+        lua.create_function(|_, seconds: f64| Ok(httpdate::fmt_http_date(UNIX_EPOCH + super::length(seconds, 0.0, LAST_DATE))))?,
     )?;
     native.set(
         "parse_http_time",
@@ -35,11 +39,11 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
     native.set(
         "sleep",
         lua.create_function(|_, seconds: f64| {
-            let length = Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0));
+            let length = super::length(seconds, 0.0, super::DAY);
             with(|moment| {
                 *moment.run.pending.borrow_mut() = Some(Box::pin(async move {
                     tokio::time::sleep(length).await;
-                    Box::new(|_: &Lua| Ok(MultiValue::new())) as Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue>>
+                    Box::new(|_: &Lua| Ok(MultiValue::new())) as Made
                 }));
                 Ok(())
             })

@@ -12,16 +12,19 @@ mod rows;
 mod service;
 mod shared;
 mod socket;
+mod thread;
 pub mod timer;
 mod vars;
 
 pub use shared::Shared;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlua::{Function, IntoLua, Lua, Table, Value};
 
 use crate::json;
+use crate::moment::Phase;
 use crate::settings::{Settings, Untrusted};
 use crate::state::{chunk_name, expired};
 
@@ -31,10 +34,13 @@ pub const EXIT: usize = 2;
 pub const WAIT: usize = 3;
 
 /// The pieces of our own Lua, in the order they build on each other.
-const PIECES: [(&str, &str); 7] = [
+const PIECES: [(&str, &str); 10] = [
+    ("guard", include_str!("../../lua/guard.lua")),
     ("cjson", include_str!("../../lua/cjson.lua")),
     ("ngx", include_str!("../../lua/ngx.lua")),
     ("kong", include_str!("../../lua/kong.lua")),
+    ("notes", include_str!("../../lua/notes.lua")),
+    ("phases", include_str!("../../lua/phases.lua")),
     ("http", include_str!("../../lua/http.lua")),
     ("extras", include_str!("../../lua/extras.lua")),
     ("modules", include_str!("../../lua/modules.lua")),
@@ -48,6 +54,9 @@ pub fn prelude(lua: &Lua, settings: &Arc<Settings>) -> mlua::Result<Table> {
         native.set(name, mark_of(mark))?;
     }
     native.set("null", Value::NULL)?;
+    let at = lua.create_table()?;
+    at.raw_set(1, Phase::Init.number())?;
+    native.set("at", at)?;
     native.set("version", settings.version.as_str())?;
     native.set("node_id", settings.node_id.as_str())?;
     native.set("hostname", settings.hostname.as_str())?;
@@ -65,6 +74,7 @@ pub fn prelude(lua: &Lua, settings: &Arc<Settings>) -> mlua::Result<Table> {
     rows::add(lua, &native, settings)?;
     shared::add(lua, &native, settings)?;
     socket::add(lua, &native)?;
+    thread::add(lua, &native)?;
     timer::add(lua, &native)?;
     vars::add(lua, &native)?;
     if !settings.package_path.is_empty() {
@@ -80,6 +90,14 @@ pub fn prelude(lua: &Lua, settings: &Arc<Settings>) -> mlua::Result<Table> {
 
 fn mark_of(mark: usize) -> Value {
     Value::LightUserData(mlua::LightUserData(std::ptr::without_provenance_mut(mark)))
+}
+
+/// The longest wait, in seconds.
+const DAY: f64 = 86_400.0;
+
+/// A length of time that Lua gave in seconds, brought between these bounds; what is no number is the shortest.
+fn length(seconds: f64, least: f64, most: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(least).min(most)).unwrap_or_default()
 }
 
 /// Bytes as a Lua string, or nil.

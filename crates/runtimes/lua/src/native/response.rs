@@ -92,7 +92,11 @@ fn add_answers(lua: &Lua, native: &Table) -> mlua::Result<()> {
             let mut answer = match &body {
                 Value::Nil => Answer::status(status),
                 Value::String(text) => Answer::bytes(status, None, text.as_bytes().to_vec()),
-                Value::Table(_) => Answer::bytes(status, Some("application/json; charset=utf-8".into()), json::encode(&body)?),
+                Value::Table(_) => Answer::bytes(
+                    status,
+                    Some("application/json; charset=utf-8".into()),
+                    json::encode::encode(&json::Codec::default(), &body)?,
+                ),
                 other => return Err(mlua::Error::runtime(format!("body must be a nil, string or table, got {}", other.type_name()))),
             };
             add_headers(&mut answer, headers)?;

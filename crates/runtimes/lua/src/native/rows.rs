@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{IntoLuaMulti, Lua, Table, Value};
 use portcullis_plugin::{Rows, Write};
 use portcullis_schema::Record;
 use serde_json::Value as Json;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::custom::schema::leaked;
 use crate::json;
 use crate::moment::with;
-use crate::run::Waiting;
+use crate::run::{Made, Waiting};
 use crate::settings::Settings;
 
 /// Names of entities that code may come up with in one thread.
@@ -55,8 +55,6 @@ fn wait(pending: Waiting) -> mlua::Result<()> {
         Ok(())
     })
 }
-
-type Made = Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue>>;
 
 fn row(found: Result<Option<Record>, String>) -> Made {
     Box::new(move |lua: &Lua| match found {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, UserData, UserDataRef, Value};
+use mlua::{IntoLuaMulti, Lua, LuaString, Table, UserData, UserDataRef, Value};
 use portcullis_wire::tls::UpstreamConfigs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::moment::with;
+use crate::run::Made;
 
 /// Idle connections kept for one address.
 const IDLE: usize = 32;
@@ -91,7 +92,7 @@ fn wait(operation: impl Future<Output = Outcome> + 'static) -> mlua::Result<()> 
                 Ok(Given::Bytes(bytes)) => lua.create_string(bytes)?.into_lua_multi(lua),
                 Ok(Given::Partial(problem, bytes)) => (Value::Nil, problem, lua.create_string(bytes)?).into_lua_multi(lua),
                 Err(problem) => (Value::Nil, problem).into_lua_multi(lua),
-            }) as Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue>>
+            }) as Made
         }));
         Ok(())
     })
@@ -120,7 +121,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     native.set(
         "socket_timeouts",
         lua.create_function(|_, (socket, connect, send, read): (UserDataRef<Socket>, Option<f64>, Option<f64>, Option<f64>)| {
-            let length = |ms: Option<f64>| ms.map(|ms| Duration::from_secs_f64((ms / 1000.0).clamp(0.001, 86_400.0)));
+            let length = |ms: Option<f64>| ms.map(|ms| super::length(ms / 1000.0, 0.001, super::DAY));
             *socket.0.timeouts.borrow_mut() = [length(connect), length(send), length(read)];
             Ok(())
         })?,
@@ -176,7 +177,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
                 return Ok(false);
             }
             connection.reused += 1;
-            let until = Instant::now() + Duration::from_secs_f64((idle_ms.unwrap_or(60_000.0) / 1000.0).clamp(0.001, 86_400.0));
+            let until = Instant::now() + super::length(idle_ms.unwrap_or(60_000.0) / 1000.0, 0.001, super::DAY);
             IDLE_BY_KEY.with_borrow_mut(|idle| {
                 let list = idle.entry(socket.0.key.borrow().clone()).or_default();
                 if list.len() >= IDLE {

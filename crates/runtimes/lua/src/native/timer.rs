@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use mlua::{Function, IntoLuaMulti, Lua, Table};
+use mlua::{Function, IntoLuaMulti, Lua, Table, Thread};
 use tracing::error;
 
+use crate::drive;
 use crate::moment::{Moment, Phase};
 use crate::run::Run;
-use crate::state::{State, Turn};
+use crate::state::State;
 
 /// Timers that may wait in one thread.
 const MOST: usize = 16_384;
@@ -41,7 +41,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
                 return Ok(Some("too many pending timers"));
             }
             WAITING.set(WAITING.get() + 1);
-            let length = Duration::from_secs_f64(seconds.clamp(0.0, 1e8));
+            let length = super::length(seconds, 0.0, 1e8);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(length).await;
                 WAITING.set(WAITING.get().saturating_sub(1));
@@ -58,14 +58,8 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
 pub async fn aside(state: &Rc<State>, function: Function) -> mlua::Result<()> {
     let run = Rc::new(Run::new(state.clone()));
     let thread = state.thread()?;
-    let mut arguments = function.into_lua_multi(&state.lua)?;
-    loop {
-        match state.turn(&thread, arguments, Moment::new(Phase::Timer, &run, ""))? {
-            Turn::Done | Turn::Exit => return Ok(()),
-            Turn::Wait => {}
-        }
-        let pending = run.pending.borrow_mut().take();
-        let Some(pending) = pending else { return Err(mlua::Error::runtime("code yielded to nobody")) };
-        arguments = pending.await(&state.lua)?;
-    }
+    let arguments = function.into_lua_multi(&state.lua)?;
+    let turn = |thread: &Thread, arguments| state.turn(thread, arguments, Moment::new(Phase::Timer, &run, ""));
+    let first = turn(&thread, arguments)?;
+    drive::go_on(&run, &thread, first, turn).await
 }

@@ -1,10 +1,63 @@
 //! Values between Lua, JSON text and the gateway's records, as cjson maps them.
+//!
+//! - [`encode`], [`decode`]: JSON text, as a cjson of certain settings writes and reads it
+//! - the rest: records of the gateway
 
-use mlua::{Lua, LuaString, Table, Value};
+pub mod decode;
+pub mod encode;
+
+use mlua::{Lua, Table, UserData, Value};
 use serde_json::{Map, Value as Json};
 
-/// Tables nested deeper than this are refused (cjson's own limit).
-const DEPTH: usize = 1000;
+/// The field of a metatable that makes a table a list in JSON.
+pub const ARRAY_MARK: &str = "__jsontype_array";
+/// The field of a metatable that makes an empty table a list in JSON.
+pub const EMPTY_ARRAY_MARK: &str = "__jsontype_empty_array";
+
+/// What becomes of numbers that JSON does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    Refused,
+    Taken,
+    Null,
+}
+
+/// The settings of one cjson.
+#[derive(Clone, Debug)]
+pub struct Codec {
+    pub encode_max_depth: usize,
+    pub decode_max_depth: usize,
+    /// Digits of numbers.
+    pub encode_number_precision: usize,
+    /// Whether sparse lists become objects; how many places for one that is taken make a list sparse; up to which place it never is.
+    pub encode_sparse_array: (bool, usize, usize),
+    pub encode_invalid_numbers: Invalid,
+    pub decode_invalid_numbers: Invalid,
+    pub encode_empty_table_as_object: bool,
+    pub decode_array_with_array_mt: bool,
+    pub encode_escape_forward_slash: bool,
+}
+
+impl Default for Codec {
+    fn default() -> Self {
+        Self {
+            encode_max_depth: DEPTH,
+            decode_max_depth: DEPTH,
+            encode_number_precision: 14,
+            encode_sparse_array: (false, 2, 10),
+            encode_invalid_numbers: Invalid::Refused,
+            decode_invalid_numbers: Invalid::Taken,
+            encode_empty_table_as_object: true,
+            decode_array_with_array_mt: false,
+            encode_escape_forward_slash: true,
+        }
+    }
+}
+
+impl UserData for Codec {}
+
+/// Tables nested deeper than this are refused. cjson takes 1000; a thread's stack has to hold them here.
+pub const DEPTH: usize = 200;
 
 /// A JSON value as Lua sees it; null becomes `ngx.null` (or nothing, inside objects, where `nulls` is off).
 pub fn to_lua(lua: &Lua, value: &Json, nulls: bool) -> mlua::Result<Value> {
@@ -43,6 +96,7 @@ fn from_lua_at(value: &Value, depth: usize) -> mlua::Result<Option<Json>> {
     Ok(Some(match value {
         Value::Nil => return Ok(None),
         Value::LightUserData(pointer) if pointer.0.is_null() => Json::Null,
+        Value::LightUserData(pointer) if pointer.0.addr() == encode::EMPTY_ARRAY => Json::Array(Vec::new()),
         Value::Boolean(flag) => Json::Bool(*flag),
         Value::Integer(number) => Json::from(*number),
         Value::Number(number) => self::number(*number)?,
@@ -93,7 +147,7 @@ enum Shape {
 
 /// Whether a table is a list: its keys are whole numbers from one on, few of them missing, or it is marked as one.
 fn shape(table: &Table) -> mlua::Result<Shape> {
-    let marked = table.metatable().is_some_and(|meta| meta.raw_get::<bool>("__jsontype_array").unwrap_or(false));
+    let marked = table.metatable().is_some_and(|meta| meta.raw_get::<bool>(ARRAY_MARK).unwrap_or(false));
     let (mut count, mut greatest) = (0usize, 0usize);
     for pair in table.pairs::<Value, Value>() {
         let place = match pair?.0 {
@@ -111,17 +165,4 @@ fn shape(table: &Table) -> mlua::Result<Shape> {
         return Err(mlua::Error::runtime("Cannot serialise table: excessively sparse array"));
     }
     Ok(Shape::List(greatest))
-}
-
-/// JSON text of a Lua value.
-pub fn encode(value: &Value) -> mlua::Result<Vec<u8>> {
-    let json = from_lua(value)?.unwrap_or(Json::Null);
-    serde_json::to_vec(&json).map_err(mlua::Error::external)
-}
-
-/// The Lua value of JSON text.
-pub fn decode(lua: &Lua, text: &LuaString) -> mlua::Result<Value> {
-    let json: Json = serde_json::from_slice(&text.as_bytes())
-        .map_err(|error| mlua::Error::runtime(format!("Expected value but found invalid token: {error}")))?;
-    to_lua(lua, &json, true)
 }
