@@ -185,7 +185,7 @@ pub(crate) fn peer_of(listener: usize, address: Option<SocketAddr>, local: Optio
 }
 
 /// IPv4 clients of a socket that listens on both families count as IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -11,6 +11,6 @@ pub mod proxy_protocol;
 pub mod socket;
 
 pub use accept::{Entrance, accept, accepted};
-pub(crate) use accept::{accept_each, peer_of};
+pub(crate) use accept::{accept_each, canonical, peer_of};
 pub use listen::{KeepAlive, Listen, ListenAddress, parse_listens};
 pub use socket::{Socket, accept_pause, open};

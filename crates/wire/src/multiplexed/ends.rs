@@ -63,7 +63,10 @@ impl Sending {
                 *stream = Some(respond.send_response(response, end).map_err(|_| ClientGone)?);
                 Ok(())
             }
-            Sending::Http3(sending) => sending.begin(response, end),
+            Sending::Http3(sending) => {
+                sending.begin(&response, end);
+                Ok(())
+            }
         }
     }
 
@@ -88,7 +91,10 @@ impl Sending {
         match self {
             Sending::Http2 { stream: Some(stream), .. } => stream.send_data(piece, end).map_err(|_| ClientGone),
             Sending::Http2 { .. } => Err(ClientGone),
-            Sending::Http3(sending) => sending.send_data(piece, end),
+            Sending::Http3(sending) => {
+                sending.send_data(piece, end);
+                Ok(())
+            }
         }
     }
 
@@ -96,7 +102,10 @@ impl Sending {
         match self {
             Sending::Http2 { stream: Some(stream), .. } => stream.send_trailers(trailers).map_err(|_| ClientGone),
             Sending::Http2 { .. } => Err(ClientGone),
-            Sending::Http3(sending) => sending.send_trailers(trailers),
+            Sending::Http3(sending) => {
+                sending.send_trailers(&trailers);
+                Ok(())
+            }
         }
     }
 

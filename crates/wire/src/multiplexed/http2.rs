@@ -73,7 +73,7 @@ pub(crate) async fn run<S: Service>(service: Rc<S>, worker: Rc<Worker>, peer: Rc
         let client = ClientStream::new(Sending::Http2 { respond, stream: None }, Receiving::Http2(body));
         tokio::task::spawn_local(async move {
             let _guard = guard;
-            serve_stream(service, worker, peer, Version::Http2, parts, client, requests).await;
+            serve_stream(service, worker, peer, Version::Http2, Ok(parts), client, requests).await;
         });
     }
 }

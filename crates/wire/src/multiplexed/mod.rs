@@ -28,7 +28,7 @@ use self::ends::Sending;
 use crate::downstream::{Answer, Downstream, Side};
 use crate::errors::BodyError;
 use crate::head::{Method, Version};
-use crate::serve::{Peer, Service};
+use crate::serve::{Peer, Refusal, Service};
 use crate::upstream::Relayed;
 use crate::worker::{Timer, Worker};
 
@@ -200,19 +200,25 @@ impl Drop for OpenStream {
     }
 }
 
-/// Serves one request and its answer. `requests` counts those of the connection, this one included.
+/// Serves one request, if its head could be read, and its answer. `requests` counts those of the connection, this one included.
 async fn serve_stream<S: Service>(
     service: Rc<S>,
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     version: Version,
-    parts: Parts,
+    parts: Result<Parts, Refusal>,
     mut client: ClientStream,
     requests: u64,
 ) {
     let mut head = worker.take_request();
     let has_body = !client.ended;
-    let judged = request::read_head(&parts, has_body, worker.settings.max_body_size, &mut head);
+    let judged = match &parts {
+        Ok(parts) => request::read_head(parts, has_body, worker.settings.max_body_size, &mut head),
+        Err(refusal) => {
+            head.clear();
+            Err(*refusal)
+        }
+    };
     head.version = version;
     drop(parts);
     // HTTP/3 tells the end of a stream apart from its head: whether there is a body may show only now.
