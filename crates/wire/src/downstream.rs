@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use crate::errors::{BodyError, ClientGone, RelayError};
 use crate::h1::H1;
-use crate::multiplexed::ClientStream;
 use crate::head::{Method, RequestHead, ResponseHead, Version};
 use crate::headers::Known;
+use crate::multiplexed::ClientStream;
 use crate::parse::tokens;
 use crate::serve::{BodyFilter, Peer};
 use crate::upstream::UpstreamResponse;
@@ -161,6 +161,7 @@ impl Downstream {
     /// head go out beside the wire's own `Connection` line (426 answers need them).
     pub async fn respond(&mut self, head: &mut ResponseHead, body: &[u8]) -> Result<(), ClientGone> {
         self.timer.disarm();
+        self.name_alternative(head);
         match &self.side {
             Side::H1(_) => self.h1_respond(head, body).await,
             Side::Stream(_) => Box::pin(self.stream_respond(head, body, &[])).await,
@@ -171,6 +172,7 @@ impl Downstream {
     /// them.
     pub async fn respond_with_trailers(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
         self.timer.disarm();
+        self.name_alternative(head);
         match &self.side {
             Side::H1(_) => self.h1_respond(head, body).await,
             Side::Stream(_) => Box::pin(self.stream_respond(head, body, trailers)).await,
@@ -190,6 +192,7 @@ impl Downstream {
         filter: Option<&mut dyn BodyFilter>,
     ) -> Result<u64, RelayError> {
         self.timer.disarm();
+        self.name_alternative(head);
         match &self.side {
             Side::H1(_) => self.h1_relay(head, up, filter).await,
             Side::Stream(_) => Box::pin(self.stream_relay(head, up, filter)).await,
@@ -203,6 +206,16 @@ impl Downstream {
         match &self.side {
             Side::H1(_) => Box::pin(crate::tunnel::run(self, head, up)).await,
             Side::Stream(_) => Box::pin(crate::multiplexed::tunnel::run(self, head, up)).await,
+        }
+    }
+
+    /// Tells of HTTP/3 where it is spoken on the same port, unless the answer names other ways itself.
+    #[inline]
+    fn name_alternative(&self, head: &mut ResponseHead) {
+        if let Some(value) = &self.peer.alternative
+            && head.headers.get("alt-svc").is_none()
+        {
+            head.headers.append("Alt-Svc", value);
         }
     }
 

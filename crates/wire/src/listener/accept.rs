@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -42,12 +43,20 @@ pub struct Entrance {
     pub http2: bool,
     /// Each connection begins with a PROXY header.
     pub proxy_protocol: bool,
+    /// What answers over TLS say of HTTP/3 on the same port.
+    pub alternative: Option<Arc<[u8]>>,
 }
 
 impl Entrance {
     /// The entrance that entry `listener` of a listen configuration describes; `tls` is used if the entry says `ssl`.
     pub fn new(listener: usize, listen: &Listen, tls: Option<&ServerTls>) -> Self {
-        Self { listener, tls: tls.filter(|_| listen.ssl).cloned(), http2: listen.http2, proxy_protocol: listen.proxy_protocol }
+        Self {
+            listener,
+            tls: tls.filter(|_| listen.ssl).cloned(),
+            http2: listen.http2,
+            proxy_protocol: listen.proxy_protocol,
+            alternative: None,
+        }
     }
 }
 
@@ -140,7 +149,7 @@ impl Accepted {
         let Some((transport, peer)) = self.introduce(entrance, &worker).await else { return };
         match &entrance.tls {
             None => serve_plain(transport, entrance, service, worker, peer).await,
-            Some(tls) => serve_tls(transport, tls, service, worker, peer).await,
+            Some(tls) => serve_tls(transport, tls, service, worker, Peer { alternative: entrance.alternative.clone(), ..peer }).await,
         }
     }
 

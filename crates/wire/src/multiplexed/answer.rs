@@ -112,13 +112,7 @@ async fn fill(client: &mut ClientStream, timer: &Timer, up: &mut UpstreamRespons
 }
 
 /// Sends one piece; `end` has the trailers of a body that ends here.
-async fn pass_on(
-    sending: &mut Sending,
-    timer: &Timer,
-    worker: &Worker,
-    piece: Vec<u8>,
-    end: Option<&[u8]>,
-) -> Result<(), RelayError> {
+async fn pass_on(sending: &mut Sending, timer: &Timer, worker: &Worker, piece: Vec<u8>, end: Option<&[u8]>) -> Result<(), RelayError> {
     let trailers = end.filter(|trailers| !trailers.is_empty()).map(trailers_of);
     send(sending, timer, worker, piece.into(), end.is_some() && trailers.is_none()).await?;
     if let Some(trailers) = trailers {

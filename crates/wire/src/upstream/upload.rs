@@ -170,7 +170,12 @@ async fn pass_body_on(wire: &mut Wire<'_>, mut head: &[u8], down: &mut Downstrea
 
 /// Sends a request whose body comes in an HTTP/2 stream, as chunks or under its announced length. The client's window opens
 /// again only as the upstream takes bytes.
-pub(super) async fn stream_multiplexed(wire: &mut Wire<'_>, head: &[u8], framing: Framing, down: &mut Downstream) -> Result<Sent, UpstreamError> {
+pub(super) async fn stream_multiplexed(
+    wire: &mut Wire<'_>,
+    head: &[u8],
+    framing: Framing,
+    down: &mut Downstream,
+) -> Result<Sent, UpstreamError> {
     let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = down else { return Ok(Sent::Broken { untouched: true }) };
     let mut sent = wire.send_both(timer, head, b"").await?;
     let mut out = worker.take_vector();

@@ -40,9 +40,16 @@ pub(super) enum On {
 #[derive(Debug)]
 enum State {
     /// Between frames, or within a frame's type and length.
-    Head { bytes: [u8; 16], length: usize },
+    Head {
+        bytes: [u8; 16],
+        length: usize,
+    },
     Data(u64),
-    Whole { kind: u64, left: usize, payload: BytesMut },
+    Whole {
+        kind: u64,
+        left: usize,
+        payload: BytesMut,
+    },
     PassOver(u64),
 }
 
