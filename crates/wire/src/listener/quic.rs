@@ -141,13 +141,13 @@ async fn hand_over(endpoint: quinn::Endpoint, takers: Takers) {
 /// Takes connections up and serves them, each on a task of its own, until the worker drains. Runs on a local runtime.
 pub async fn accept<S: Service>(
     mut arrivals: mpsc::Receiver<Arrival>,
-    listen: Listen,
-    entrance: Entrance,
+    listen: &Listen,
+    entrance: &Entrance,
     service: Rc<S>,
     worker: Rc<Worker>,
 ) {
     let _listening = worker.listener_opened();
-    let (listener, local) = (entrance.listener, address_of(&listen));
+    let (listener, local) = (entrance.listener, address_of(listen));
     loop {
         worker.room_for_connection().await;
         let arrival = tokio::select! {
