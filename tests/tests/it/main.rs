@@ -12,6 +12,7 @@ mod declarative;
 mod forwarded;
 mod framing;
 mod grpc;
+mod http3;
 mod ldap_auth;
 mod lifecycle;
 mod limits;
