@@ -14,6 +14,8 @@ const TEXT: &str = "text/plain; charset=UTF-8";
 pub const ROBOTS: &str = "/robots.txt";
 /// What `/endpoints` leaves out: what is no endpoint of the API, and what Kong has not, whose list this is.
 const UNLISTED: [&str; 3] = [ROBOTS, bulk::PATH, openapi::PATH];
+/// What `/status` of a node with a database tells beside the body.
+const CONFIGURATION_HASH: &str = "x-portcullis-configuration-hash";
 const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
 const ABOUT: PlainHandler = |admin, _| Box::pin(about(admin));
@@ -104,7 +106,12 @@ async fn status(admin: &Admin, call: &Call) -> Outcome {
     } else if let Some(hash) = admin.store.configuration_hash() {
         body["configuration_hash"] = hash.into();
     }
-    Ok(Answer::ok(body))
+    let answer = Answer::ok(body);
+    // Kong's body has none of a node with a database, and stays Kong's.
+    match admin.node.configuration_hash() {
+        Some(hash) => Ok(answer.header(CONFIGURATION_HASH, hash)),
+        None => Ok(answer),
+    }
 }
 
 /// In what unit, and with how many digits, bytes are shown.

@@ -71,6 +71,8 @@ pub struct Settings {
     pub propagation: Duration,
     /// How often expired rows are removed.
     pub sweep_interval: Duration,
+    /// Entities whose readers ask the store each time: what other nodes do to their rows is not read and not told.
+    pub unwatched: Vec<String>,
 }
 
 impl Settings {
@@ -82,6 +84,7 @@ impl Settings {
             poll_interval: Duration::from_secs(5),
             propagation: Duration::ZERO,
             sweep_interval: Duration::from_secs(300),
+            unwatched: Vec::new(),
         }
     }
 }
@@ -94,6 +97,7 @@ struct Shared {
     clock: Clock,
     node: Uuid,
     propagation: Duration,
+    unwatched: Vec<String>,
     feed: broadcast::Sender<Arc<Applied>>,
     version: Mutex<u64>,
     reachable: AtomicBool,
@@ -131,6 +135,10 @@ impl Shared {
 
     fn place(&self, of: &Schema) -> Result<usize, StoreError> {
         self.layout.place(&of.name).ok_or_else(|| StoreError::Unavailable(format!("no rows are kept of {}", of.name)))
+    }
+
+    fn is_watched(&self, entity: &str) -> bool {
+        !self.unwatched.iter().any(|other| other == entity)
     }
 
     fn table(&self, entity: &str) -> Option<&Table> {
@@ -188,6 +196,7 @@ impl Postgres {
             clock: settings.clock.clone(),
             node: settings.node,
             propagation: settings.propagation,
+            unwatched: settings.unwatched.clone(),
             feed,
             version: Mutex::new(0),
             reachable: AtomicBool::new(false),

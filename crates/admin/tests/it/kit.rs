@@ -9,11 +9,12 @@ use std::time::Duration;
 use portcullis_admin::{
     AddressHealth, AdminState, BoxFuture, Connections, HostHealth, Memory, Node, Settings, UpstreamHealth, Writer, admin, status,
 };
+use portcullis_entities::declarative::Document;
 use portcullis_schema::build::*;
-use portcullis_schema::{Catalog, ConfigSchema, Field, Record, Schema};
+use portcullis_schema::{Catalog, ConfigSchema, Field, Schema};
 use portcullis_store::declarative::Declarative;
 use portcullis_store::embedded::{Embedded, Settings as FileSettings};
-use portcullis_store::{Applied, ChangeSet, Operation, Store, StoreError};
+use portcullis_store::{Applied, ChangeSet, Store, StoreError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -158,14 +159,12 @@ impl Writer for Direct {
             Ok(applied)
         })
     }
-    fn replace(&self, rows: Vec<(Arc<Schema>, Record)>, hash: String) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn replace(&self, document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let rows = rows.into_iter().map(|(schema, row)| Operation::Insert(schema, row));
-            self.store.apply(ChangeSet { operations: std::iter::once(Operation::Clear).chain(rows).collect() }).await?;
-            if let Some(declarative) = &self.declarative {
-                declarative.set_hash(hash);
-            }
-            Ok(())
+            let declarative = self.declarative.clone().expect("only a node without a database takes a whole configuration");
+            let hash = document.hash.clone();
+            let replacing = tokio::task::spawn_blocking(move || declarative.replace(&document.records).map(|_| declarative.set_hash(hash)));
+            replacing.await.unwrap()
         })
     }
 }

@@ -55,6 +55,7 @@ use crate::conf::settings::{AccessLogs, Database, PemPair};
 use crate::conf::{self, Complaints, Settings};
 use crate::log::{Log, NOTICE};
 use crate::{log, prefix};
+use last_good::Keeper;
 use node::Node;
 use publisher::Publisher;
 use servers::ApiLog;
@@ -105,7 +106,8 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let lua = lua::install(&settings, node_id);
     let entries = catalog::enabled(&settings.plugins, &lua)?;
     let catalog = Arc::new(catalog::for_node(entries, &settings));
-    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, node_id).await?;
+    let unwatched = catalog::unwatched(entries, &catalog);
+    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, node_id, unwatched).await?;
     let workspace = copy.as_ref().map(|copy| copy.workspace).or(store.workspace()).unwrap_or(DEFAULT_WORKSPACE);
     let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let (rows, calls) = Rows::channel(settings.database == Database::Postgres);
@@ -146,7 +148,10 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     tasks.spawn(house.node.clone().watch_store());
     tasks.spawn(house.publisher.clone().follow());
     if let Some(copies) = stores::copies(&settings) {
-        tasks.spawn(copies.follow(house.store.clone(), house.catalog.clone(), house.publisher.published()));
+        let node = house.node.clone();
+        let told = Box::new(move |hash| node.know_hash(hash));
+        tasks
+            .spawn(Keeper { copies, store: house.store.clone(), entities: catalog::watched(house.entries, &house.catalog), told }.follow());
     }
     tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
     let plan = plan(&settings, gateway.clone(), tls, logs.proxy.as_ref());

@@ -34,6 +34,8 @@ pub struct Node {
     reachable: AtomicBool,
     /// What `/status` says of the copy that is served, until the store could be read.
     copy: Mutex<Option<Value>>,
+    /// The hash of what the database holds, once it is known.
+    hash: Mutex<Option<String>>,
     serving: RwLock<Option<Serving>>,
     metrics: OnceLock<(Exposition, Env)>,
     accepted_before: AtomicU64,
@@ -72,6 +74,7 @@ impl Node {
             loaded: AtomicBool::new(false),
             reachable: AtomicBool::new(true),
             copy: Mutex::new(None),
+            hash: Mutex::new(None),
             serving: RwLock::new(None),
             metrics: OnceLock::new(),
             accepted_before: AtomicU64::new(0),
@@ -105,6 +108,11 @@ impl Node {
     /// The store was read: what is served is what it holds.
     pub fn serve_store(&self) {
         *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The configuration in the database has this hash now.
+    pub fn know_hash(&self, hash: String) {
+        *self.hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
     }
 
     /// Looks after the store every now and then, so that asking costs nothing.
@@ -336,6 +344,10 @@ impl admin::Node for Node {
             Some(text) => Some(text.parse().map_err(|_| format!("invalid address: {text}"))?),
         };
         balancer.set_health(target, address, healthy).map_err(|error| error.to_string())
+    }
+
+    fn configuration_hash(&self) -> Option<String> {
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn copy_served(&self) -> Option<Value> {

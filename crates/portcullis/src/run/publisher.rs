@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_admin::Writer;
+use portcullis_entities::declarative::Document;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::declarative::Declarative;
-use portcullis_store::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Operation, Store, StoreError};
+use portcullis_store::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Store, StoreError};
+use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{Mutex, Notify};
+use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::node::Node;
@@ -29,7 +31,6 @@ pub struct Publisher {
     declarative: Option<Arc<Declarative>>,
     catalog: Arc<Catalog>,
     serving: Mutex<Serving>,
-    published: Arc<Notify>,
 }
 
 /// What a generation of workers serves with.
@@ -40,8 +41,6 @@ struct Serving {
     feed: ChangeFeed,
     /// Some changes could not be worked in: everything is to be read again.
     stale: bool,
-    /// Rung after every publication.
-    published: Arc<Notify>,
     node: Arc<Node>,
 }
 
@@ -77,7 +76,14 @@ impl Serving {
         if reload {
             return self.reload(store, catalog).await;
         }
-        sets.iter().for_each(|applied| self.builder.apply(&applied.changes));
+        let mut served = false;
+        for applied in sets {
+            served |= self.builder.apply(&applied.changes);
+        }
+        // Codes, certificates of ACME and the like: their readers ask the store.
+        if !served {
+            return Ok(());
+        }
         let balanced = |change: &Change| matches!(&*change.schema.name, "upstreams" | "targets");
         if sets.iter().any(|applied| applied.changes.iter().any(balanced)) {
             self.builder.settle(SETTLE).await;
@@ -98,7 +104,6 @@ impl Serving {
 
     fn publish(&self) {
         self.gateway.publish(self.builder.snapshot());
-        self.published.notify_one();
     }
 }
 
@@ -111,14 +116,8 @@ impl Publisher {
         gateway: Arc<Gateway>,
         node: Arc<Node>,
     ) -> Self {
-        let (feed, published) = (store.changes(), Arc::new(Notify::new()));
-        let serving = Mutex::new(Serving { builder, gateway, feed, stale: false, published: published.clone(), node });
-        Self { store, declarative, catalog, serving, published }
-    }
-
-    /// Rung after every publication; one waits at most.
-    pub fn published(&self) -> Arc<Notify> {
-        self.published.clone()
+        let serving = Mutex::new(Serving { builder, gateway, feed: store.changes(), stale: false, node });
+        Self { store, declarative, catalog, serving }
     }
 
     /// Reads the whole store and serves from it.
@@ -129,7 +128,7 @@ impl Publisher {
     /// Serves from these rows, in dependency order, until the store can be read.
     pub async fn load_copy(&self, rows: &[(Arc<Schema>, Record)]) {
         let mut serving = self.serving.lock().await;
-        serving.builder = serving.builder.of(rows.iter().map(|(schema, record)| (&**schema, record)));
+        serving.builder = serving.builder.emptied().holding(rows.iter().map(|(schema, record)| (&**schema, record)));
         serving.builder.settle(SETTLE).await;
         serving.publish();
     }
@@ -177,20 +176,22 @@ impl Writer for Publisher {
         })
     }
 
-    fn replace(&self, rows: Vec<(Arc<Schema>, Record)>, hash: String) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn replace(&self, document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let Some(declarative) = &self.declarative else {
+            let Some(declarative) = self.declarative.clone() else {
                 return Err(StoreError::Unavailable("this store takes no whole configuration".to_owned()));
             };
             let mut serving = self.serving.lock().await;
             // Everything may have changed: a fresh build is both simpler and quicker than working every removal in. It is made
-            // of the rows at hand, and dropped should the store refuse them.
-            let builder = serving.builder.of(rows.iter().map(|(schema, record)| (&**schema, record)));
-            let mut operations = Vec::with_capacity(rows.len() + 1);
-            operations.push(Operation::Clear);
-            operations.extend(rows.into_iter().map(|(schema, record)| Operation::Insert(schema, record)));
-            let applied = self.store.apply(ChangeSet { operations }).await?;
-            declarative.set_hash(hash);
+            // beside the store's own, and dropped should the store refuse the rows.
+            let hash = document.hash.clone();
+            let (fresh, stored) = (serving.builder.emptied(), Arc::clone(&document));
+            let building = spawn_blocking(move || fresh.holding(all(&document.records)));
+            let applied = spawn_blocking(move || declarative.replace(&stored.records));
+            let (builder, applied) = (building.await.map_err(|_| unfinished())?, applied.await.map_err(|_| unfinished())??);
+            if let Some(declarative) = &self.declarative {
+                declarative.set_hash(hash);
+            }
             // It is worked in already, and so is what came before it: its rows are gone.
             while serving.feed.try_recv().is_ok_and(|told| told.version < applied.version) {}
             serving.builder = builder;
@@ -199,4 +200,13 @@ impl Writer for Publisher {
             Ok(())
         })
     }
+}
+
+/// Every row with its schema.
+fn all(records: &[(Arc<Schema>, Vec<Record>)]) -> impl Iterator<Item = (&Schema, &Record)> {
+    records.iter().flat_map(|(schema, rows)| rows.iter().map(move |row| (&**schema, row)))
+}
+
+fn unfinished() -> StoreError {
+    StoreError::Unavailable("the configuration could not be worked in".to_owned())
 }

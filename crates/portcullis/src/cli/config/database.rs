@@ -13,7 +13,7 @@ use super::super::terminal::Terminal;
 use super::super::{Done, Failure};
 use crate::conf::Settings;
 use crate::run::stores::Stores;
-use crate::run::{catalog, last_good, lua};
+use crate::run::{catalog, lua};
 
 /// Every entity with its rows.
 pub type Rows = Vec<(Arc<Schema>, Vec<Record>)>;
@@ -22,7 +22,7 @@ pub type Rows = Vec<(Arc<Schema>, Vec<Record>)>;
 pub async fn open(settings: &Settings, catalog: &Arc<Catalog>) -> Result<Stores, Failure> {
     std::fs::create_dir_all(&settings.prefix).map_err(|error| Failure(format!("{}: {error}", settings.prefix.display())))?;
     // Who writes is not the node that runs here, if one does: that one is to hear of it.
-    let stores = Stores::open(settings, catalog, Uuid::new_v4()).await?;
+    let stores = Stores::open(settings, catalog, Uuid::new_v4(), Vec::new()).await?;
     if stores.copy.is_some() {
         return Err(Failure("the database is away".to_owned()));
     }
@@ -41,7 +41,7 @@ pub async fn close(stores: Stores) {
 
 /// All rows that an export holds.
 pub async fn rows(store: &dyn Store, catalog: &Catalog) -> Result<Rows, Failure> {
-    let entities: Vec<_> = catalog.entities.iter().filter(|schema| last_good::is_kept(schema)).cloned().collect();
+    let entities: Vec<_> = catalog.entities.iter().filter(|schema| catalog::is_exported(schema)).cloned().collect();
     let mut all: Rows = Vec::new();
     let mut take = |schema: &Arc<Schema>, rows: Vec<Record>| match all.last_mut() {
         Some((last, kept)) if last.name == schema.name => kept.extend(rows),
