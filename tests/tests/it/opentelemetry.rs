@@ -17,7 +17,7 @@ fn plain(value: Option<&AnyValue>) -> Value {
         Some(any_value::Value::DoubleValue(number)) => json!(number),
         Some(any_value::Value::ArrayValue(list)) => list.values.iter().map(|value| plain(Some(value))).collect(),
         Some(any_value::Value::KvlistValue(list)) => attributes(&list.values),
-        other => panic!("{other:?}"),
+        Some(other) => json!(format!("{other:?}")),
     }
 }
 
