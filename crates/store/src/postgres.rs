@@ -8,17 +8,21 @@
 //! - `migrate`: the tables and `schema_meta`
 //! - `statements`, `values`: the SQL of one entity, and its values on their way
 //! - `rows`, `read`, `writer`: the rules' view of a transaction, readers', and the writing thread
+//! - `batch`: the same for many rows at once
 //! - `rehearsal`: changes that are tried and undone
 //! - `counters`: what plugins count
+//! - `parameters`: what the database says of itself
 //! - `events`, `listener`: telling other nodes and hearing from them
 //! - `fault`: Postgres' failures in an operator's words
 
+mod batch;
 mod connect;
 mod counters;
 mod events;
 mod fault;
 mod listener;
 pub mod migrate;
+mod parameters;
 mod read;
 mod rehearsal;
 mod rows;
@@ -43,7 +47,8 @@ use crate::counters::{Counted, Counter};
 use crate::layout::{Layout, Table};
 use crate::transact::Fault;
 use crate::{
-    Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, TakeRows, system_clock,
+    Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Parameters, Store, StoreError, Tagged, TakeRows,
+    system_clock,
 };
 use connect::Connections;
 pub use connect::Server;
@@ -406,6 +411,14 @@ impl Store for Postgres {
 
     fn count(&self, of: Counted, counters: Vec<Counter>) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
         Box::pin(self.read(move |_, connections| counters::count(connections, of, counters)))
+    }
+
+    fn parameters(&self) -> BoxFuture<'_, Result<Parameters, StoreError>> {
+        Box::pin(self.read(|_, connections| parameters::all(connections)))
+    }
+
+    fn set_parameters(&self, set: Parameters) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.read(|_, connections| parameters::set(connections, set)))
     }
 
     fn reachable(&self) -> BoxFuture<'_, bool> {
