@@ -24,6 +24,7 @@ mod endpoint;
 mod entry;
 mod env;
 mod exchange;
+pub mod log_lines;
 mod request;
 mod rows;
 pub mod script;

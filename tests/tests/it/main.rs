@@ -19,6 +19,7 @@ mod logs;
 mod lua;
 mod moving;
 mod oauth2;
+mod opentelemetry;
 mod plugins_smoke;
 mod postgres_cluster;
 mod postgres_faults;
