@@ -162,6 +162,20 @@ pub trait Store: Send + Sync {
     /// At most `size` rows after the row with id `after`.
     fn page<'a>(&'a self, of: &'a Arc<Schema>, after: Option<Uuid>, size: usize, filter: Filter)
     -> BoxFuture<'a, Result<Page, StoreError>>;
+    /// As [`Store::get`] for who can do with what was there a moment ago: a replica may answer.
+    fn get_replicated<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        self.get(of, key)
+    }
+    /// As [`Store::page`] for who can do with what was there a moment ago: a replica may answer.
+    fn page_replicated<'a>(
+        &'a self,
+        of: &'a Arc<Schema>,
+        after: Option<Uuid>,
+        size: usize,
+        filter: Filter,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.page(of, after, size, filter)
+    }
     /// One transaction, all or nothing.
     fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
     fn changes(&self) -> ChangeFeed;

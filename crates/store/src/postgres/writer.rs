@@ -38,6 +38,8 @@ const SWEPT: usize = 1000;
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
     pub connections: Connections,
+    /// Whose idle connections are to be closed, too.
+    pub replica: Option<Connections>,
     pub runtime: Handle,
     pub sweep_interval: Duration,
 }
@@ -73,7 +75,7 @@ impl Writer {
                 }
                 Ok(Some(Job::Close(done))) => {
                     queued.close();
-                    self.connections.close();
+                    [Some(&self.connections), self.replica.as_ref()].into_iter().flatten().for_each(Connections::close);
                     let _ = done.send(());
                     return;
                 }
@@ -86,7 +88,7 @@ impl Writer {
                     if let Err(fault) = runtime.block_on(counters::sweep(&self.connections)) {
                         tracing::warn!(?fault, "counters that are over could not be removed");
                     }
-                    self.connections.trim();
+                    [Some(&self.connections), self.replica.as_ref()].into_iter().flatten().for_each(Connections::trim);
                     sweep_at = Instant::now() + self.sweep_interval;
                 }
             }
