@@ -18,7 +18,7 @@ const SERIES_BYTES: usize = 7 << 10;
 /// Everything there is to tell, as the text that `GET /metrics` answers.
 pub fn write(env: &Env, format: Exposition) -> String {
     let series = series(env);
-    let mut out = Text::new(format == Exposition::OpenMetrics, 16 << 10 | series.len() * SERIES_BYTES);
+    let mut out = Text::new(format == Exposition::OpenMetrics, (16 << 10) + series.len() * SERIES_BYTES);
     tell_series(env, &series, &mut out);
     out.finish()
 }

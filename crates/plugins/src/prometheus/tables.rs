@@ -192,10 +192,13 @@ fn entities(route: &Arc<Route>, service: Option<&Arc<Service>>) -> (usize, usize
     (Arc::as_ptr(route) as usize, service.map_or(0, |service| Arc::as_ptr(service) as usize))
 }
 
+/// Series by what they are counted under.
+type Table = HashMap<Key, Series, foldhash::fast::RandomState>;
+
 /// All counts of the process.
 pub struct Tables {
     ai: Box<[Mutex<HashMap<AiKey, AiSeries>>]>,
-    tables: Box<[[Mutex<HashMap<Key, Series, foldhash::fast::RandomState>>; PARTS]]>,
+    tables: Box<[[Mutex<Table>; PARTS]]>,
     telling_health: Arc<AtomicUsize>,
     pub errors: AtomicU64,
 }
@@ -272,8 +275,8 @@ impl Tables {
     }
 
     /// The sum of all tables.
-    pub fn sum(&self) -> HashMap<Key, Series, foldhash::fast::RandomState> {
-        let mut sum: HashMap<Key, Series, foldhash::fast::RandomState> = HashMap::default();
+    pub fn sum(&self) -> Table {
+        let mut sum = Table::default();
         for table in self.tables.iter().flatten() {
             let table = table.lock().unwrap_or_else(PoisonError::into_inner);
             for (key, series) in table.iter() {
