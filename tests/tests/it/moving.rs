@@ -67,7 +67,9 @@ fn an_export_imported_anywhere_exports_the_same() {
     let said = "parse successful, beginning import\nimport successful\n";
     assert_eq!(done(&first, &["config", "db_import", &document]), said);
     let (mut path, expected) = exported(&first, "out.yml");
-    assert!(expected.starts_with("_format_version: '3.0'\n_transform: false\n"), "{expected}");
+    assert!(expected.starts_with("_format_version: '3.0'\n_transform: false\nconsumers:\n"), "{expected}");
+    assert!(expected.contains("\nparameters:\n- created_at: ~\n  key: cluster_id\n"), "{expected}");
+    assert!(expected.contains("  service: ") && expected.contains("  client_certificate: ~\n"), "{expected}");
     for next in [&second, &third, &fourth] {
         assert_eq!(done(next, &["config", "db_import", &path]), said);
         let (out, text) = exported(next, "out.yml");

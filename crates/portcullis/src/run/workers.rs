@@ -99,12 +99,20 @@ fn address_text(listen: &Listen) -> String {
     }
 }
 
+/// Connections of one worker.
+#[derive(Default)]
+pub struct Open {
+    pub clients: AtomicU64,
+    /// To upstreams, of which no request makes use.
+    pub idle: AtomicU64,
+}
+
 /// A generation of worker threads.
 pub struct Workers {
     order: watch::Sender<Order>,
     threads: Vec<JoinHandle<()>>,
-    /// Client connections of each worker, as of its last tick.
-    connections: Arc<[AtomicU64]>,
+    /// What each worker has open, as of its last tick.
+    open: Arc<[Open]>,
 }
 
 /// What the threads of a generation are made from.
@@ -130,7 +138,7 @@ impl Workers {
     /// `arrivals` has what comes over QUIC.
     pub fn start(plan: &Plan, sockets: &Sockets, mut arrivals: Arrivals) -> Result<Self, String> {
         let (order, orders) = watch::channel(Order::Serve);
-        let connections: Arc<[AtomicU64]> = (0..sockets.workers()).map(|_| AtomicU64::new(0)).collect();
+        let open: Arc<[Open]> = (0..sockets.workers()).map(|_| Open::default()).collect();
         let mut threads = Vec::new();
         for number in 0..sockets.workers() {
             let own = sockets.of_worker(number).map_err(|error| format!("listening sockets: {error}"))?;
@@ -145,19 +153,19 @@ impl Workers {
                 let listen = &sockets.listens[*at];
                 doors.extend(channels.pop().map(|channel| Door::Quic(channel, listen.clone(), Entrance::new(*at, listen, None))));
             }
-            let (plan, orders, connections) = (plan.clone(), orders.clone(), connections.clone());
+            let (plan, orders, open) = (plan.clone(), orders.clone(), open.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(number, &plan, doors, orders, &connections[number]))
+                .spawn(move || work(number, &plan, doors, orders, &open[number]))
                 .map_err(|error| format!("starting a worker thread: {error}"))?;
             threads.push(thread);
         }
-        Ok(Self { order, threads, connections })
+        Ok(Self { order, threads, open })
     }
 
-    /// Client connections open now, within a tick.
-    pub fn connections(&self) -> Arc<[AtomicU64]> {
-        self.connections.clone()
+    /// What is open now, within a tick.
+    pub fn open(&self) -> Arc<[Open]> {
+        self.open.clone()
     }
 
     /// Finishes running exchanges and takes no new connections; returns when all workers are done.
@@ -199,7 +207,7 @@ enum Door {
     Quic(mpsc::Receiver<wire_quic::Arrival>, Listen, Entrance),
 }
 
-fn work(number: usize, plan: &Plan, doors: Vec<Door>, mut orders: watch::Receiver<Order>, connections: &AtomicU64) {
+fn work(number: usize, plan: &Plan, doors: Vec<Door>, mut orders: watch::Receiver<Order>, open: &Open) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -245,7 +253,8 @@ fn work(number: usize, plan: &Plan, doors: Vec<Door>, mut orders: watch::Receive
                     if let Some(engine) = engine {
                         engine.worker_ticked();
                     }
-                    connections.store(wire.connections() as u64, Ordering::Relaxed);
+                    open.clients.store(wire.connections() as u64, Ordering::Relaxed);
+                    open.idle.store(service.pools.idle() as u64, Ordering::Relaxed);
                 }
             }
         }

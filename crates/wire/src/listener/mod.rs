@@ -12,7 +12,7 @@ pub mod proxy_protocol;
 pub mod quic;
 pub mod socket;
 
-pub use accept::{Entrance, accept, accepted};
-pub(crate) use accept::{accept_each, canonical, peer_of};
+pub use accept::{Entrance, accept, accepted, handshakes};
+pub(crate) use accept::{accept_each, canonical, handshake_ended, peer_of};
 pub use listen::{KeepAlive, Listen, ListenAddress, parse_listens};
 pub use socket::{Socket, accept_pause, open};

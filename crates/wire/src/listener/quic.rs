@@ -14,7 +14,7 @@ use quinn::{EndpointConfig, Incoming, TokioRuntime, VarInt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Entrance, Listen, ListenAddress, canonical, peer_of, socket};
+use super::{Entrance, Listen, ListenAddress, canonical, handshake_ended, peer_of, socket};
 use crate::multiplexed::http3;
 use crate::serve::{Peer, Service};
 use crate::tls::{ServerTls, TlsError};
@@ -161,9 +161,11 @@ pub async fn accept<S: Service>(
         tokio::task::spawn_local(async move {
             let _open = open;
             let local = local.map(|local| SocketAddr::new(incoming.local_ip().unwrap_or(local.ip()), local.port()));
-            let Ok(connecting) = incoming.accept() else { return };
-            let Ok(Ok(connection)) = tokio::time::timeout(worker.settings.client_header_timeout, connecting).await else { return };
+            let shaken = async { incoming.accept()?.await };
+            let shaken = tokio::time::timeout(worker.settings.client_header_timeout, shaken).await;
             drop(unproven);
+            handshake_ended(matches!(shaken, Ok(Ok(_))));
+            let Ok(Ok(connection)) = shaken else { return };
             let peer = move |connection: &quinn::Connection| {
                 let address = canonical(connection.remote_address());
                 let tls = Some(http3::peer_facts(connection));

@@ -20,8 +20,6 @@ use crate::run::{catalog, last_good, lua, stores};
 
 /// Exit code of `diff` when something differs.
 const DIFFERS: u8 = 2;
-/// Entities whose rows are made at run time.
-const AT_RUN_TIME: [&str; 5] = ["parameters", "workspaces", "oauth2_tokens", "oauth2_authorization_codes", "acme_storage"];
 /// Fields that say when, not what.
 const MOMENTS: [&str; 3] = ["created_at", "updated_at", "ttl"];
 
@@ -73,11 +71,11 @@ pub async fn rollback(terminal: Terminal, settings: &Settings, back: Option<&str
     let (number, path) = list.get(back).ok_or_else(|| Failure(format!("there is no copy {back} steps back: {} are kept", list.len())))?;
     let entries = catalog::enabled(&settings.plugins, &lua::install(settings, Uuid::nil()))?;
     let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
-    let copy = last_good::read(*number, path, &catalog)?;
+    let copy = last_good::read(Some(*number), path, &catalog)?;
     let stores = match open(settings, &catalog).await {
         Ok(stores) => stores,
         Err(Failure(problem)) => {
-            copies.put_first(path)?;
+            copies.put_first(&copy)?;
             terminal.say(&format!("{problem}; a node that starts now serves from copy {number}"));
             return Ok(ExitCode::SUCCESS);
         }
@@ -120,7 +118,7 @@ fn name_of(schema: &Schema, row: &Record) -> Option<String> {
 
 fn between(found: Rows, mut wanted: Rows) -> Difference {
     adopt_ids(&found, &mut wanted);
-    let compared = |schema: &Schema| !AT_RUN_TIME.contains(&&*schema.name);
+    let compared = catalog::is_configuration;
     let there: HashMap<(&str, Uuid), &Record> =
         found.iter().flat_map(|(schema, rows)| rows.iter().filter_map(|row| Some(((&*schema.name, id_of(row)?), row)))).collect();
     let kept: HashSet<(&str, Uuid)> =
