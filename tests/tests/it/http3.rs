@@ -29,12 +29,19 @@ fn live<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(async { timeout(PATIENCE * 3, test).await.unwrap() })
 }
 
-async fn connect(address: SocketAddr, name: &str) -> (quinn::Connection, Arc<Witness>) {
+fn endpoint() -> Endpoint {
+    Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap()
+}
+
+async fn connect_from(endpoint: &Endpoint, address: SocketAddr, name: &str) -> (quinn::Connection, Arc<Witness>) {
     let (config, witness) = tls_and_http2::settings("h3");
     let config = QuicClientConfig::try_from(config).unwrap();
-    let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(config));
     (endpoint.connect_with(config, address, name).unwrap().await.unwrap(), witness)
+}
+
+async fn connect(address: SocketAddr, name: &str) -> (quinn::Connection, Arc<Witness>) {
+    connect_from(&endpoint(), address, name).await
 }
 
 /// One client's connection. Its driver ends with the test.
@@ -47,7 +54,11 @@ type Stream = RequestStream<BidiStream<Bytes>, Bytes>;
 
 impl Http3 {
     async fn connect(address: SocketAddr) -> Self {
-        let (connection, _) = connect(address, "gate.test").await;
+        Self::connect_from(&endpoint(), address).await
+    }
+
+    async fn connect_from(endpoint: &Endpoint, address: SocketAddr) -> Self {
+        let (connection, _) = connect_from(endpoint, address, "gate.test").await;
         let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(connection.clone())).await.unwrap();
         tokio::spawn(async move { driver.wait_idle().await });
         Self { connection, requests }
@@ -208,6 +219,21 @@ fn a_client_that_gives_up_frees_the_upstream() {
 }
 
 #[test]
+fn a_client_that_moves_is_known_by_its_new_address() {
+    let upstream = Upstream::start();
+    let gateway = before(&upstream);
+    live(async {
+        let endpoint = endpoint();
+        let mut client = Http3::connect_from(&endpoint, gateway.proxy_tls()).await;
+        for address in ["127.0.0.1", "127.0.0.2"] {
+            endpoint.rebind(std::net::UdpSocket::bind((address, 0)).unwrap()).unwrap();
+            let echo: Value = serde_json::from_slice(&client.get("/echo").await.1).unwrap();
+            assert_eq!(echo["headers"]["x-forwarded-for"], address);
+        }
+    });
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused() {
     let upstream = Upstream::start();
     let gateway = Gateway::build().with_quic().set("nginx_http_client_max_body_size", "1k").start();
@@ -306,7 +332,9 @@ fn a_quitting_gateway_answers_what_it_has() {
 fn a_stopped_gateway_says_so() {
     let mut gateway = Gateway::build().with_quic().start();
     live(async {
-        let client = Http3::connect(gateway.proxy_tls()).await;
+        let mut client = Http3::connect(gateway.proxy_tls()).await;
+        // An answer tells that the handshake is over on both sides.
+        assert_eq!(client.get("/").await.0.status(), 404);
         gateway.signal("TERM");
         let closed = timeout(Duration::from_secs(10), client.connection.closed()).await.unwrap();
         assert!(matches!(closed, ConnectionError::ApplicationClosed(_)), "{closed}");
@@ -372,6 +400,34 @@ async fn said(connection: &quinn::Connection, bytes: &[u8]) -> Result<Vec<u8>, u
             Err(other) => panic!("{other}"),
         }
     }
+}
+
+/// By hand, as the `h3` crate has no name for this protocol.
+#[test]
+fn a_web_socket_has_a_stream_of_its_own() {
+    let upstream = Upstream::start();
+    let gateway = before(&upstream);
+    let connect_to = [(":method", "CONNECT"), (":protocol", "websocket"), GET[1], GET[2], (":path", "/upgrade")];
+    let head = section(&[&connect_to[..], &[("sec-websocket-version", "13")]].concat());
+    live(async {
+        let (connection, _) = connect(gateway.proxy_tls(), "gate.test").await;
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&frame(1, &head)).await.unwrap();
+        let mut answer = Vec::new();
+        for message in [b"hello", b"again"] {
+            send.write_all(&frame(0, message)).await.unwrap();
+            // Each comes back in a frame of its own.
+            let expected = [&[0, 5][..], message].concat();
+            while !answer.ends_with(&expected) {
+                let chunk = timeout(PATIENCE, recv.read_chunk(4096, true)).await.unwrap().unwrap().expect("the stream goes on");
+                answer.extend_from_slice(&chunk.bytes);
+            }
+        }
+        // A field section that begins with `:status: 200`, which is number 25 of the static table.
+        assert!(answer[0] == 1 && answer.windows(3).any(|bytes| bytes == [0, 0, 0xc0 | 25]), "{answer:x?}");
+        send.finish().unwrap();
+        assert!(timeout(PATIENCE, recv.read_chunk(4096, true)).await.unwrap().unwrap().is_none());
+    });
 }
 
 #[test]

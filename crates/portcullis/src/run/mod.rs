@@ -149,10 +149,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     }
 
     let mut logs = Logs::start(&settings.access_logs, &house.env)?;
-    let plan = plan(&settings, gateway.clone(), tls, logs.proxy.as_ref())?;
     let mut sockets = Sockets::open(&listens, settings.workers)?;
     let mut quic = Quic::default();
-    quic.open(&listens, plan.quic.as_ref())?;
+    quic.open(&listens, tls.quic.as_ref())?;
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house, &logs)?;
     tasks.spawn(house.node.clone().watch_store());
@@ -165,7 +164,8 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
             .spawn(Keeper { copies, store: house.store.clone(), entities: catalog::watched(house.entries, &house.catalog), told }.follow());
     }
     tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
-    let arrivals = quic.serve_with(&listens, plan.quic.as_ref(), settings.workers);
+    let arrivals = quic.serve_with(&listens, tls.quic.as_ref(), settings.workers);
+    let plan = plan(&settings, gateway.clone(), tls, logs.proxy.as_ref());
     let mut workers = Workers::start(&plan, &sockets, arrivals)?;
     house.node.serve_with(gateway, workers.open(), &settings);
     prefix::write_pid(&settings.prefix)?;
@@ -248,7 +248,7 @@ fn generation(
     entries: &'static [Entry],
     env: &Env,
     workspace: Uuid,
-) -> Result<(Arc<Gateway>, Builder, BothTls), String> {
+) -> Result<(Arc<Gateway>, Builder, ClientTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
     let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
@@ -266,23 +266,25 @@ fn generation(
     let certificates = Arc::new(Serving { gateway: gateway.clone(), own: env.state.get() });
     let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
     let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
-    Ok((gateway, builder, BothTls { http, streams }))
+    let speaks_quic = settings.proxy_listens.iter().any(|listen| listen.quic);
+    let quic = speaks_quic.then(|| QuicTls::new(&http, &settings.wire)).transpose().map_err(|error| error.to_string())?;
+    Ok((gateway, builder, ClientTls { http, streams, quic }))
 }
 
 /// How TLS is spoken with clients.
-struct BothTls {
+struct ClientTls {
     http: ServerTls,
     streams: ServerTls,
+    /// Where an entry says `quic`.
+    quic: Option<QuicTls>,
 }
 
-fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: BothTls, log: Option<&AccessLog>) -> Result<Plan, String> {
+fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: ClientTls, log: Option<&AccessLog>) -> Plan {
     let streams_from = settings.proxy_listens.len();
     let access_log = settings.access_logs.proxy.as_ref().zip(log).map(|(settings, log)| (settings.format.clone(), log.lines.clone()));
-    let speaks_quic = settings.proxy_listens.iter().any(|listen| listen.quic);
-    let quic = speaks_quic.then(|| QuicTls::new(&tls.http, &settings.wire)).transpose().map_err(|error| error.to_string())?;
     let (port_maps, wire) = (settings.proxy.port_maps.clone(), settings.wire.clone());
     let (tls, stream_tls) = (tls.http, tls.streams);
-    Ok(Plan { gateway, tls, quic, stream_tls, streams_from, port_maps, wire, pools: settings.pools, access_log })
+    Plan { gateway, tls, stream_tls, streams_from, port_maps, wire, pools: settings.pools, access_log }
 }
 
 /// The listeners of HTTP, then those of streams.
@@ -430,15 +432,15 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets, quic: &mut 
     } else {
         Sockets::open(&listens, settings.workers)?
     };
+    quic.open(&listens, tls.quic.as_ref())?;
     if house.declarative.is_some() {
         declarative::load(&settings, &house.catalog, &house.publisher).await?;
     }
     house.publisher.renew(builder, gateway.clone()).await.map_err(|error| format!("loading the configuration: {error}"))?;
     let path = |settings: &Settings| settings.access_logs.proxy.as_ref().map(|log| log.path.clone());
     let log = if path(&settings) == path(before) { None } else { start_log(settings.access_logs.proxy.as_ref(), &house.env)? };
-    let plan = plan(&settings, gateway.clone(), tls, log.as_ref().or(logs.proxy.as_ref()))?;
-    quic.open(&listens, plan.quic.as_ref())?;
-    let arrivals = quic.serve_with(&listens, plan.quic.as_ref(), settings.workers);
+    let arrivals = quic.serve_with(&listens, tls.quic.as_ref(), settings.workers);
+    let plan = plan(&settings, gateway.clone(), tls, log.as_ref().or(logs.proxy.as_ref()));
     let workers = Workers::start(&plan, &sockets, arrivals)?;
     house.node.serve_with(gateway, workers.open(), &settings);
     Ok(Renewed { settings, sockets, workers, log })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use portcullis_plugin::script;
 use portcullis_proxy::access_log::{Format, Lines};
 use portcullis_proxy::gateway::{Gateway, Worker};
-use portcullis_wire::listener::quic::{self as wire_quic, QuicTls};
+use portcullis_wire::listener::quic as wire_quic;
 use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
 use portcullis_wire::stream;
 use portcullis_wire::tls::ServerTls;
@@ -120,8 +120,6 @@ pub struct Workers {
 pub struct Plan {
     pub gateway: Arc<Gateway>,
     pub tls: ServerTls,
-    /// On the listeners of HTTP/3, if any.
-    pub quic: Option<QuicTls>,
     /// On the listeners of streams.
     pub stream_tls: ServerTls,
     /// Entries of the sockets from this one on are for streams.

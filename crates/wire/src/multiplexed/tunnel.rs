@@ -133,6 +133,11 @@ impl ToClient {
                 self.buffer.consume(length);
                 self.moved += length as u64;
             }
+            // Before waiting for more: nobody else would send it.
+            match to.poll_flush(context) {
+                Poll::Ready(flushed) => flushed.map_err(io::Error::other)?,
+                Poll::Pending => return Ok(false),
+            }
             match self.buffer.poll_read(from, worker, context) {
                 Poll::Ready(Ok(0)) => return Ok(true),
                 Poll::Ready(read) => _ = read?,
