@@ -9,6 +9,7 @@ mod beyond_kong;
 mod bodies;
 mod config_changes;
 mod declarative;
+mod extra_metrics;
 mod forwarded;
 mod framing;
 mod grpc;
