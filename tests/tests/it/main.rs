@@ -17,6 +17,7 @@ mod http3;
 mod ldap_auth;
 mod lifecycle;
 mod limits;
+mod log_records;
 mod logs;
 mod lua;
 mod moving;

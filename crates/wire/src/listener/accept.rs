@@ -242,7 +242,7 @@ async fn serve_tls<S: Service>(mut transport: Transport, tls: &ServerTls, servic
     };
     handshake_ended(true);
     let connection = stream.get_ref().1;
-    peer.tls = Some(peer_facts(connection));
+    peer.tls = Some(peer_facts(connection, tls));
     let speaks_http2 = connection.alpn_protocol() == Some(b"h2");
     let (peer, socket) = (Rc::new(peer), Socket::ServerTls(Box::new(stream)));
     if speaks_http2 {

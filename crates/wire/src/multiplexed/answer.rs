@@ -140,7 +140,7 @@ async fn send(sending: &mut Sending, timer: &Timer, worker: &Worker, mut data: B
 }
 
 /// Waits until what was sent is with the protocol's own buffers.
-async fn flush(sending: &mut Sending, timer: &Timer, worker: &Worker) -> Result<(), ClientGone> {
+pub(super) async fn flush(sending: &mut Sending, timer: &Timer, worker: &Worker) -> Result<(), ClientGone> {
     in_time(timer, worker, |context| sending.poll_flush(context)).await
 }
 

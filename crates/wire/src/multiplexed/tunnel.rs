@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::ClientStream;
-use super::answer::response_of;
+use super::answer::{flush, response_of};
 use super::ends::Sending;
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Side};
@@ -63,7 +63,7 @@ pub(crate) async fn run(down: &mut Downstream, head: &mut ResponseHead, up: Upst
     if ended.is_ok() {
         // Whoever ended it, the client hears the end of the stream, not a reset.
         let _ = client.sending.send_data(Bytes::new(), true);
-        let _ = poll_fn(|context| client.sending.poll_flush(context)).await;
+        let _ = flush(&mut client.sending, timer, worker).await;
         exchange.answer = Answer::Complete;
     }
     match ended {
