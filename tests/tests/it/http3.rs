@@ -284,8 +284,7 @@ fn certificates_are_chosen_by_name_as_over_tcp() {
     let shown = |name: &'static str| {
         live(async {
             let (_connection, witness) = connect(gateway.proxy_tls(), name).await;
-            let shown = witness.0.lock().unwrap().clone();
-            shown
+            witness.0.lock().unwrap().clone()
         })
     };
     let before = shown("shop.test");
@@ -394,11 +393,12 @@ async fn said(connection: &quinn::Connection, bytes: &[u8]) -> Result<Vec<u8>, u
     let mut length = 0;
     loop {
         match timeout(PATIENCE, recv.read(&mut answer[length..])).await.unwrap() {
-            Ok(Some(read)) => length += read,
-            Ok(None) => return Ok(answer[..length].to_vec()),
             Err(ReadError::Reset(code)) => return Err(code.into_inner()),
             Err(ReadError::ConnectionLost(ConnectionError::ApplicationClosed(closed))) => return Err(closed.error_code.into_inner()),
-            Err(other) => panic!("{other}"),
+            read => match read.unwrap() {
+                Some(read) => length += read,
+                None => return Ok(answer[..length].to_vec()),
+            },
         }
     }
 }

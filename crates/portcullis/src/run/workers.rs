@@ -149,7 +149,8 @@ impl Workers {
             // Each worker has a channel of its own; the last one's goes first.
             for (at, channels) in &mut arrivals {
                 let listen = &sockets.listens[*at];
-                doors.extend(channels.pop().map(|channel| Door::Quic(channel, listen.clone(), Entrance::new(*at, listen, None))));
+                doors
+                    .extend(channels.pop().map(|channel| Door::Quic(channel, listen.clone(), Entrance::new(*at, listen, Some(&plan.tls)))));
             }
             let (plan, orders, open) = (plan.clone(), orders.clone(), open.clone());
             let thread = std::thread::Builder::new()

@@ -157,7 +157,7 @@ pub async fn accept<S: Service>(
         };
         let Some(Arrival { incoming, unproven }) = arrival else { return };
         let (service, worker) = (service.clone(), worker.clone());
-        let open = worker.connection_opened();
+        let (open, tls) = (worker.connection_opened(), entrance.tls.clone());
         tokio::task::spawn_local(async move {
             let _open = open;
             let local = local.map(|local| SocketAddr::new(incoming.local_ip().unwrap_or(local.ip()), local.port()));
@@ -166,9 +166,10 @@ pub async fn accept<S: Service>(
             drop(unproven);
             handshake_ended(matches!(shaken, Ok(Ok(_))));
             let Ok(Ok(connection)) = shaken else { return };
+            let Some(tls) = tls else { return };
             let peer = move |connection: &quinn::Connection| {
                 let address = canonical(connection.remote_address());
-                let tls = Some(http3::peer_facts(connection));
+                let tls = Some(http3::peer_facts(connection, &tls));
                 Rc::new(Peer { tls, ..peer_of(listener, Some(address), local.map(canonical)) })
             };
             http3::run(service, worker, peer, connection).await;

@@ -36,7 +36,7 @@ use crate::head::Version;
 use crate::parse::content_length;
 use crate::parse::limits::HEADER_TOO_LARGE;
 use crate::serve::{Peer, Refusal, Service, TlsPeer};
-use crate::tls::TlsError;
+use crate::tls::{ServerTls, TlsError};
 use crate::worker::{Settings, Worker};
 
 /// Streams of the client's that go one way: control and two of QPACK, and some that it may make up (RFC 9114 section 6.2.3).
@@ -73,14 +73,16 @@ pub(crate) fn server_config(tls: &rustls::ServerConfig, settings: &Settings) -> 
 }
 
 /// What the handshake settled, for logs and routing. `quinn` doesn't tell the cipher suite.
-pub(crate) fn peer_facts(connection: &Connection) -> TlsPeer {
+pub(crate) fn peer_facts(connection: &Connection, tls: &ServerTls) -> TlsPeer {
     let handshake = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificate: Option<Box<[u8]>> = chain.and_then(|chain| chain.first().map(|leaf| leaf.as_ref().into()));
     TlsPeer {
         sni: handshake.and_then(|data| data.server_name).map(|name| name.to_ascii_lowercase().into()),
         version: "TLSv1.3",
         cipher: Box::default(),
-        certificate: chain.and_then(|chain| chain.first().map(|leaf| leaf.as_ref().into())),
+        client_verify: tls.client_verify(certificate.as_deref()),
+        certificate,
     }
 }
 
