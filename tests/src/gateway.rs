@@ -262,9 +262,9 @@ impl Gateway {
         self.copies().first().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
     }
 
-    /// The digest of the rows in the newest copy.
-    pub fn copy_digest(&self) -> Option<String> {
-        self.copy_text().lines().next_back()?.split(' ').nth(3).map(str::to_owned)
+    /// The hash of the configuration in the newest copy.
+    pub fn copy_hash(&self) -> Option<String> {
+        self.copy_text().lines().next_back()?.split(' ').nth(4).map(str::to_owned)
     }
 
     /// What it has printed so far.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use portcullis_entities::consumers::Consumer;
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics};
 use portcullis_plugin::{Credential, Directory, RequestId};
 use portcullis_wire::headers::Name;
 use portcullis_wire::{Headers, Pools};
@@ -27,11 +28,19 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     /// Requests answered since the start.
     pub requests: AtomicU64,
+    /// What is counted beyond Kong's metrics; none where nothing is.
+    pub(crate) extra: Option<Arc<ExtraMetrics>>,
 }
 
 impl Gateway {
     pub fn new(settings: ProxySettings, dns: Arc<Dns>, snapshot: Arc<Snapshot>) -> Self {
-        Self { settings, dns, snapshot: ArcSwap::new(snapshot), requests: AtomicU64::new(0) }
+        Self { settings, dns, snapshot: ArcSwap::new(snapshot), requests: AtomicU64::new(0), extra: None }
+    }
+
+    /// Counts what these metrics ask for.
+    pub fn with_extra(mut self, extra: Arc<ExtraMetrics>) -> Self {
+        self.extra = Some(extra).filter(|extra| extra.groups() != ExtraGroups::NONE);
+        self
     }
 
     /// Every request that starts after this returns is served from `snapshot`.

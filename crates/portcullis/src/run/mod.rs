@@ -31,7 +31,9 @@ use std::time::Duration;
 use portcullis_admin::{AdminState, Settings as AdminSettings};
 use portcullis_entities::DEFAULT_WORKSPACE;
 use portcullis_lua::Lua;
+use portcullis_plugin::extra_metrics::ExtraMetrics;
 use portcullis_plugin::{Entry, Env, Rows, State, Tracing};
+use portcullis_plugins::opentelemetry::{MetricsSender, MetricsTo};
 use portcullis_plugins::queue::Counts;
 use portcullis_proxy::balancer::{ProbeTls, Registry};
 use portcullis_proxy::dns::Dns;
@@ -55,6 +57,7 @@ use crate::conf::settings::{AccessLogs, Database, PemPair};
 use crate::conf::{self, Complaints, Settings};
 use crate::log::{Log, NOTICE};
 use crate::{log, prefix};
+use last_good::Keeper;
 use node::Node;
 use publisher::Publisher;
 use servers::ApiLog;
@@ -105,7 +108,8 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let lua = lua::install(&settings, node_id);
     let entries = catalog::enabled(&settings.plugins, &lua)?;
     let catalog = Arc::new(catalog::for_node(entries, &settings));
-    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, node_id).await?;
+    let unwatched = catalog::unwatched(entries, &catalog);
+    let Stores { store, embedded, postgres, declarative, copy } = Stores::open(&settings, &catalog, node_id, unwatched).await?;
     let workspace = copy.as_ref().map(|copy| copy.workspace).or(store.workspace()).unwrap_or(DEFAULT_WORKSPACE);
     let node = Node::new(node_id, &settings, store.clone(), Handle::current(), log.clone());
     let (rows, calls) = Rows::channel(settings.database == Database::Postgres);
@@ -114,6 +118,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     node.expose(entries, env.clone());
 
     env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
+    env.state.get::<ExtraMetrics>().switch(settings.extra_metrics);
     let (gateway, builder, tls) = generation(&settings, entries, &env, workspace)?;
     let listens = all_listens(&settings);
     let publisher = Arc::new(Publisher::new(store.clone(), declarative.clone(), catalog.clone(), builder, gateway.clone(), node.clone()));
@@ -145,13 +150,17 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     serve_apis(&mut tasks, &settings, &house, &logs)?;
     tasks.spawn(house.node.clone().watch_store());
     tasks.spawn(house.publisher.clone().follow());
+    let mut metrics = Metrics::start(settings.otlp_metrics.as_ref(), &house.env)?;
     if let Some(copies) = stores::copies(&settings) {
-        tasks.spawn(copies.follow(house.store.clone(), house.catalog.clone(), house.publisher.published()));
+        let node = house.node.clone();
+        let told = Box::new(move |hash| node.know_hash(hash));
+        tasks
+            .spawn(Keeper { copies, store: house.store.clone(), entities: catalog::watched(house.entries, &house.catalog), told }.follow());
     }
     tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
     let plan = plan(&settings, gateway.clone(), tls, logs.proxy.as_ref());
     let mut workers = Workers::start(&plan, &sockets)?;
-    house.node.serve_with(gateway, workers.connections(), &settings);
+    house.node.serve_with(gateway, workers.open(), &settings);
     prefix::write_pid(&settings.prefix)?;
     prefix::keep_request_debug_token(&settings);
     ready();
@@ -176,6 +185,10 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                     logs.reopen();
                     sockets = opened;
                     settings = fresh;
+                    match Metrics::start(settings.otlp_metrics.as_ref(), &house.env) {
+                        Ok(fresh) => metrics = fresh,
+                        Err(problem) => error!(problem, "metrics go where they went before"),
+                    }
                     prefix::keep_request_debug_token(&settings);
                     info!(target: NOTICE, "reloaded");
                 }
@@ -204,6 +217,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     }
     tasks.shutdown().await;
     drop(logs);
+    metrics.end().await;
     portcullis_plugins::queue::drain::drain(&house.env, QUEUES_PATIENCE).await;
     if let Some(embedded) = embedded {
         embedded.close().await;
@@ -236,7 +250,7 @@ fn generation(
     let builder = Builder::new(entries, env.clone(), registry, certificates, workspace);
     let vaults = Vaults::new(settings.loaded.text("vault_env_prefix").unwrap_or_default());
     let builder = builder.flavored(settings.flavor).with_vaults(vaults);
-    let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()));
+    let gateway = Arc::new(Gateway::new(settings.proxy.clone(), dns, builder.snapshot()).with_extra(env.state.get()));
     let certificates = Arc::new(Serving { gateway: gateway.clone(), own: env.state.get() });
     let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
     let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
@@ -267,6 +281,34 @@ fn certificate(settings: &Settings, configured: Option<&PemPair>, stem: &str) ->
         None => tls::self_signed_default(&settings.prefix.join("ssl"), stem),
     }
     .map_err(|error| error.to_string())
+}
+
+/// Metrics on their way to a collector, for as long as this lives.
+struct Metrics(Option<(Arc<MetricsSender>, tokio::task::JoinHandle<()>)>);
+
+impl Metrics {
+    fn start(to: Option<&MetricsTo>, env: &Env) -> Result<Self, String> {
+        let Some(to) = to else { return Ok(Self(None)) };
+        let sender = Arc::new(MetricsSender::new(to, env.clone()).map_err(|error| format!("otlp_metrics_endpoint: {error}"))?);
+        let sending = sender.clone();
+        Ok(Self(Some((sender, tokio::spawn(async move { sending.run().await })))))
+    }
+
+    /// Tells a last time what was counted, when nothing more will be.
+    async fn end(&mut self) {
+        if let Some((sender, task)) = self.0.take() {
+            task.abort();
+            let _ = tokio::time::timeout(QUEUES_PATIENCE, sender.send()).await;
+        }
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// The access logs that are written.
@@ -364,6 +406,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs
         warn!("admin_listen and status_listen change with a restart only");
     }
     house.env.state.get::<Tracing>().set(settings.tracing.0, settings.tracing.1);
+    house.env.state.get::<ExtraMetrics>().switch(settings.extra_metrics);
     let (gateway, builder, tls) = generation(&settings, house.entries, &house.env, house.workspace)?;
     let listens = all_listens(&settings);
     let sockets = if listens == sockets.listens && settings.workers == sockets.workers() {
@@ -379,7 +422,7 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs
     let log = if path(&settings) == path(before) { None } else { start_log(settings.access_logs.proxy.as_ref(), &house.env)? };
     let plan = plan(&settings, gateway.clone(), tls, log.as_ref().or(logs.proxy.as_ref()));
     let workers = Workers::start(&plan, &sockets)?;
-    house.node.serve_with(gateway, workers.connections(), &settings);
+    house.node.serve_with(gateway, workers.open(), &settings);
     Ok(Renewed { settings, sockets, workers, log })
 }
 

@@ -96,12 +96,20 @@ fn address_text(listen: &Listen) -> String {
     }
 }
 
+/// Connections of one worker.
+#[derive(Default)]
+pub struct Open {
+    pub clients: AtomicU64,
+    /// To upstreams, of which no request makes use.
+    pub idle: AtomicU64,
+}
+
 /// A generation of worker threads.
 pub struct Workers {
     order: watch::Sender<Order>,
     threads: Vec<JoinHandle<()>>,
-    /// Client connections of each worker, as of its last tick.
-    connections: Arc<[AtomicU64]>,
+    /// What each worker has open, as of its last tick.
+    open: Arc<[Open]>,
 }
 
 /// What the threads of a generation are made from.
@@ -122,26 +130,26 @@ pub struct Plan {
 impl Workers {
     pub fn start(plan: &Plan, sockets: &Sockets) -> Result<Self, String> {
         let (order, orders) = watch::channel(Order::Serve);
-        let connections: Arc<[AtomicU64]> = (0..sockets.workers()).map(|_| AtomicU64::new(0)).collect();
+        let open: Arc<[Open]> = (0..sockets.workers()).map(|_| Open::default()).collect();
         let mut threads = Vec::new();
         for number in 0..sockets.workers() {
             let own = sockets.of_worker(number).map_err(|error| format!("listening sockets: {error}"))?;
             let tls = |at: usize| if at < plan.streams_from { &plan.tls } else { &plan.stream_tls };
             let entrances: Vec<Entrance> =
                 sockets.listens.iter().enumerate().map(|(at, listen)| Entrance::new(at, listen, Some(tls(at)))).collect();
-            let (plan, orders, connections) = (plan.clone(), orders.clone(), connections.clone());
+            let (plan, orders, open) = (plan.clone(), orders.clone(), open.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(number, &plan, own.into_iter().zip(entrances).collect(), orders, &connections[number]))
+                .spawn(move || work(number, &plan, own.into_iter().zip(entrances).collect(), orders, &open[number]))
                 .map_err(|error| format!("starting a worker thread: {error}"))?;
             threads.push(thread);
         }
-        Ok(Self { order, threads, connections })
+        Ok(Self { order, threads, open })
     }
 
-    /// Client connections open now, within a tick.
-    pub fn connections(&self) -> Arc<[AtomicU64]> {
-        self.connections.clone()
+    /// What is open now, within a tick.
+    pub fn open(&self) -> Arc<[Open]> {
+        self.open.clone()
     }
 
     /// Finishes running exchanges and takes no new connections; returns when all workers are done.
@@ -177,7 +185,7 @@ impl Workers {
     }
 }
 
-fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: watch::Receiver<Order>, connections: &AtomicU64) {
+fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: watch::Receiver<Order>, open: &Open) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -218,7 +226,8 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
                     if let Some(engine) = engine {
                         engine.worker_ticked();
                     }
-                    connections.store(wire.connections() as u64, Ordering::Relaxed);
+                    open.clients.store(wire.connections() as u64, Ordering::Relaxed);
+                    open.idle.store(service.pools.idle() as u64, Ordering::Relaxed);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source, Stage};
 use portcullis_wire::headers::{Known, Name};
-use portcullis_wire::{BodyError, Downstream, Headers};
+use portcullis_wire::{BodyError, Downstream, Framing, Headers};
 use smallvec::SmallVec;
 use tracing::error;
 
@@ -63,6 +63,10 @@ impl Worker {
         filter_body(&mut body, request, resolved);
         // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
         let _ = down.respond(&mut head, &body).await;
+        if !matches!(head.status, 100..=199 | 204 | 304) {
+            // What the engine has told the client, logs tell too.
+            head.framing = Framing::Length(body.len() as u64);
+        }
         (head, source)
     }
 

@@ -260,7 +260,7 @@ end
 function ngx.log(level, ...)
   local out = {}
   for at = 1, select("#", ...) do out[at] = text_of((select(at, ...))) or tostring((select(at, ...))) end
-  native.log(level, "[lua] " .. table.concat(out))
+  native.log(level, "[lua] ", table.concat(out), 2)
 end
 
 -- Expressions.

@@ -43,7 +43,8 @@ local function write(level, ...)
   if not native.log_is_on(level) then return end
   local owner = native.phase() ~= "init" and native.owner():match("^[^:]*") or ""
   local prefix = owner ~= "" and "[kong] [" .. owner .. "] " or "[kong] "
-  native.log(level, prefix .. joined(...))
+  -- Whoever called the function that called this one.
+  native.log(level, prefix, joined(...), 3)
 end
 for name, level in pairs(levels) do
   log[name] = function(...) write(level, ...) end
@@ -108,11 +109,21 @@ kong.tracing = {
   process_span = function() end,
   new = function() return kong.tracing end,
 }
-kong.telemetry = { log = function(plugin, config, kind, message)
-  if type(plugin) ~= "string" then return nil, "plugin_name must be a string" end
-  if type(config) ~= "table" then return nil, "plugin_config must be a table" end
-  if type(kind) ~= "string" then return nil, "message_type must be a string" end
-  if message ~= nil and type(message) ~= "string" then return nil, "message must be a string" end
-  return nil, "Telemetry logging is disabled: log entry will not be recorded. Ensure the OpenTelemetry plugin is correctly configured "
-    .. "to report logs in order to use this feature."
-end }
+
+-- kong.telemetry
+local function telemetry_log(plugin_name, plugin_config, message_type, message, attributes)
+  if type(plugin_name) ~= "string" then return nil, "plugin_name must be a string" end
+  if type(plugin_config) ~= "table" then return nil, "plugin_config must be a table" end
+  if type(message_type) ~= "string" then return nil, "message_type must be a string" end
+  if message and type(message) ~= "string" then return nil, "message must be a string" end
+  if attributes and type(attributes) ~= "table" then return nil, "attributes must be a table" end
+  attributes = attributes or {}
+  attributes["message.type"] = message_type
+  attributes["plugin.name"] = plugin_name
+  attributes["plugin.id"] = plugin_config.__plugin_id
+  attributes["plugin.instance.name"] = plugin_config.plugin_instance_name
+  if native.telemetry(message or nil, attributes, 2) then return true end
+  return nil, "Telemetry logging is disabled: log entry will not be recorded. "
+    .. "Ensure the OpenTelemetry plugin is correctly configured to report logs in order to use this feature."
+end
+kong.telemetry = { log = telemetry_log }

@@ -26,6 +26,14 @@ const LAST_LOOK: Duration = Duration::from_millis(5);
 /// The id the next connection gets.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
+/// TLS handshakes with clients that were completed, and those that were not.
+static HANDSHAKES: (AtomicU64, AtomicU64) = (AtomicU64::new(0), AtomicU64::new(0));
+
+/// TLS handshakes with HTTP clients of this process so far: completed, failed. Clients that left before they said a word are neither.
+pub fn handshakes() -> (u64, u64) {
+    (HANDSHAKES.0.load(Ordering::Relaxed), HANDSHAKES.1.load(Ordering::Relaxed))
+}
+
 /// Client connections accepted by this process so far.
 pub fn accepted() -> u64 {
     CONNECTIONS.load(Ordering::Relaxed) - 1
@@ -214,9 +222,13 @@ async fn serve_tls<S: Service>(mut transport: Transport, tls: &ServerTls, servic
         }
         Some(true) => {}
     }
-    let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.acceptor().accept(transport)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.acceptor().accept(transport)).await else {
+        HANDSHAKES.1.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    HANDSHAKES.0.fetch_add(1, Ordering::Relaxed);
     let connection = stream.get_ref().1;
-    peer.tls = Some(peer_facts(connection));
+    peer.tls = Some(peer_facts(connection, tls));
     let speaks_http2 = connection.alpn_protocol() == Some(b"h2");
     let (peer, socket) = (Rc::new(peer), Socket::ServerTls(Box::new(stream)));
     if speaks_http2 {

@@ -10,7 +10,7 @@ pub mod listen;
 pub mod proxy_protocol;
 pub mod socket;
 
-pub use accept::{Entrance, accept, accepted};
+pub use accept::{Entrance, accept, accepted, handshakes};
 pub(crate) use accept::{accept_each, peer_of};
 pub use listen::{KeepAlive, Listen, ListenAddress, parse_listens};
 pub use socket::{Socket, accept_pause, open};
