@@ -1,7 +1,7 @@
 //! Azure, Bedrock and Hugging Face behind ai-proxy, and a function on Azure: servers that answer in the shape of the providers' own
 //! answers, and remember how they were asked.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
