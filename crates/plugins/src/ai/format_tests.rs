@@ -168,3 +168,27 @@ fn a_model_that_cannot_be_reached_is_told_of() {
     let Body::Json(told) = refused.body else { panic!("not JSON") };
     assert!(told["error"]["message"].as_str().unwrap().starts_with("failed to introspect request with AI service: "), "{told}");
 }
+
+#[test]
+fn hugging_faces_answers_are_a_chats() {
+    let told = |body: Value| from_provider(&model("huggingface", json!({})), CHAT, "m", body.to_string().as_bytes());
+    let whole = json!({
+        "model": "m", "object": CHAT, "usage": {},
+        "choices": [{ "index": 0, "finish_reason": "complete", "message": { "content": "hey" } }],
+    });
+    assert_eq!(told(json!([{ "generated_text": "hey" }])), Ok(Some(whole)));
+    assert_eq!(told(json!({ "error": "busy" })), Err("API error: busy".to_owned()));
+    assert_eq!(told(json!({})), Err("Invalid response format".to_owned()));
+}
+
+#[test]
+fn a_client_cannot_choose_another_model_than_the_configured_one() {
+    for route_type in ["llm/v1/chat", "preserve"] {
+        let config = json!({ "route_type": route_type, "model": { "provider": "openai", "name": "m" } });
+        let body = r#"{"model":"other","messages":[{"role":"user","content":"x"}]}"#;
+        let mut request = TestRequest::new("POST", "/").body("application/json", body).build();
+        let refused = answer(plugin::<AiProxy>(config).access(&mut request)).unwrap();
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.body, Body::Json(json!({ "error": { "message": "cannot use own model - must be: m" } })));
+    }
+}

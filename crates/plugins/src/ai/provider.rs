@@ -295,14 +295,11 @@ pub fn from_provider(model: &Model, route_type: &str, asked: &str, body: &[u8]) 
             let decoded = decoded.ok_or_else(|| format!("failed to decode {route_type} response"))?;
             return if decoded.get("choices").is_some() { Ok(None) } else { Err(format!("'choices' not in {route_type} response")) };
         }
-        Dialect::HuggingFace if chat => {
-            let decoded = decoded.ok_or_else(|| format!("failed to decode {route_type} response"))?;
-            return if decoded.get("choices").is_some() { Ok(None) } else { Err(format!("'choices' not in {route_type} response")) };
-        }
         Dialect::Anthropic => from_anthropic(&decoded.ok_or("failed to decode anthropic response")?, route_type)?,
         Dialect::Cohere => from_cohere(&decoded.ok_or("failed to decode cohere response")?, asked, chat)?,
         Dialect::Ollama => from_ollama(&decoded.ok_or("failed to decode ollama response")?)?,
-        Dialect::Raw | Dialect::HuggingFace => from_raw(decoded.as_ref(), &model.provider, asked, chat)?,
+        Dialect::HuggingFace => from_huggingface(&decoded.ok_or("Failed to decode response")?, asked, route_type)?,
+        Dialect::Raw => from_raw(decoded.as_ref(), &model.provider, asked, chat)?,
         Dialect::Gemini => from_gemini(&decoded.ok_or("failed to decode gemini response")?, asked)?,
         Dialect::Bedrock => from_bedrock(&decoded.ok_or("failed to decode bedrock response")?, asked)?,
     };
@@ -332,7 +329,9 @@ fn from_anthropic(given: &Value, route_type: &str) -> Result<Value, String> {
         return Ok(json!({ "choices": choice, "model": given.get("model"), "object": "text_completion" }));
     }
     let Some(parts) = given.get("content").and_then(Value::as_array) else {
-        return Err(format!("'content' not in anthropic://{route_type} response"));
+        // Kong names the chat's route for both.
+        let field = if route_type == COMPLETIONS { "completion" } else { "content" };
+        return Err(format!("'{field}' not in anthropic://llm/v1/chat response"));
     };
     let words: String = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
     let mut message = json!({ "role": "assistant", "content": words });
@@ -402,6 +401,29 @@ fn from_ollama(given: &Value) -> Result<Value, String> {
         "model": given.get("model"),
         "object": object,
         "usage": usage(count(given, "/prompt_eval_count"), count(given, "/eval_count")),
+    }))
+}
+
+/// Kong writes every answer of this provider as a chat's, completions too.
+fn from_huggingface(given: &Value, asked: &str, route_type: &str) -> Result<Value, String> {
+    let told = |name: &str| given.get(name).filter(|value| !value.is_null() && **value != Value::Bool(false));
+    if let Some(problem) = told("error").or_else(|| told("message")) {
+        let problem = problem.as_str().map(|problem| format!("API error: {problem}"));
+        return Err(problem.unwrap_or_else(|| "unexpected_error".to_owned()));
+    }
+    let choice = |index: usize, words: &str| json!({ "index": index, "finish_reason": "complete", "message": { "content": words } });
+    let choices: Vec<Value> = match (text(given, "/0/generated_text"), given.get("choices").and_then(Value::as_array)) {
+        (Some(words), _) => vec![choice(0, words)],
+        (None, Some(list)) => {
+            list.iter().enumerate().map(|(index, one)| choice(index, text(one, "/message/content").unwrap_or_default())).collect()
+        }
+        (None, None) => return Err("Invalid response format".to_owned()),
+    };
+    Ok(json!({
+        "model": asked,
+        "object": given.get("object").cloned().unwrap_or_else(|| route_type.into()),
+        "choices": choices,
+        "usage": given.get("usage").cloned().unwrap_or_else(|| json!({})),
     }))
 }
 

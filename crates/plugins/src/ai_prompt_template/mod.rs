@@ -95,32 +95,92 @@ impl AiPromptTemplate {
         let template = self.0.templates.iter().find(|template| template.name == name);
         let template = template.ok_or_else(|| refused(format!("could not find template name [{name}]")))?;
         let none = Map::new();
-        let properties = fields.get("properties").and_then(Value::as_object).unwrap_or(&none);
-        render(&template.template, properties)
-            .map(Some)
-            .map_err(|missing| refused(format!("missing template parameters: [{}]", missing.join(", "))))
+        let properties = match fields.get("properties") {
+            None | Some(Value::Bool(false)) => &none,
+            Some(Value::Object(properties)) => properties,
+            Some(Value::Array(list)) if list.is_empty() => &none,
+            Some(_) => return Err(refused("properties must be an object".to_owned())),
+        };
+        render(&template.template, properties).map(Some).map_err(refused)
     }
 }
 
-/// Fills the gaps of a template. A text goes in as JSON writes it, without its quotes, so that it cannot end the text it is in.
-/// Errors with the names that have no value.
-fn render(template: &str, properties: &Map<String, Value>) -> std::result::Result<String, Vec<String>> {
-    let (mut out, mut missing, mut rest) = (String::new(), Vec::new(), template);
-    while let Some(start) = rest.find("{{") {
-        let Some(length) = rest[start + 2..].find("}}") else { break };
-        let name = rest[start + 2..start + 2 + length].trim();
-        out.push_str(&rest[..start]);
+/// Fills the gaps of a template: `{{name}}`, without blanks. A text goes in as JSON writes it, without its quotes, so that it cannot end
+/// the text it is in. Errors with what is wrong, in Kong's words; a gap that a value brings along has no value either.
+fn render(template: &str, properties: &Map<String, Value>) -> std::result::Result<String, String> {
+    let wrong = properties.values().find_map(|value| match value {
+        Value::String(_) => None,
+        Value::Null => Some("userdata"),
+        Value::Bool(_) => Some("boolean"),
+        Value::Number(_) => Some("number"),
+        Value::Array(_) | Value::Object(_) => Some("table"),
+    });
+    if let Some(kind) = wrong {
+        return Err(format!("property values must be a string, got {kind}"));
+    }
+    let (mut out, mut rest) = (String::new(), template);
+    while let Some((before, name, after)) = next_gap(rest) {
+        out.push_str(before);
         match properties.get(name) {
-            Some(text @ Value::String(_)) => {
+            Some(text) => {
                 let quoted = text.to_string();
                 out.push_str(&quoted[1..quoted.len() - 1]);
             }
-            Some(value) if !value.is_null() => out.push_str(&value.to_string()),
-            _ if missing.iter().any(|known| known == name) => {}
-            _ => missing.push(name.to_owned()),
+            None => {
+                out.push_str("{{");
+                out.push_str(name);
+                out.push_str("}}");
+            }
         }
-        rest = &rest[start + 4 + length..];
+        rest = after;
     }
     out.push_str(rest);
-    if missing.is_empty() { Ok(out) } else { Err(missing) }
+    let (mut missing, mut rest) = (Vec::new(), out.as_str());
+    while let Some((_, name, after)) = next_gap(rest) {
+        let name = format!("[{name}]");
+        if !missing.contains(&name) {
+            missing.push(name);
+        }
+        rest = after;
+    }
+    if missing.is_empty() { Ok(out) } else { Err(format!("missing template parameters: {}", missing.join(", "))) }
+}
+
+/// What stands before the next gap, its name, and what stands behind it.
+fn next_gap(text: &str) -> Option<(&str, &str, &str)> {
+    let mut from = 0;
+    while let Some(at) = text[from..].find("{{") {
+        let start = from + at + 2;
+        let length = text[start..].bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+        if length > 0 && text[start + length..].starts_with("}}") {
+            return Some((&text[..start - 2], &text[start..start + length], &text[start + length + 2..]));
+        }
+        from = start - 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::render;
+
+    fn rendered(template: &str, properties: Value) -> Result<String, String> {
+        render(template, properties.as_object().unwrap_or(&serde_json::Map::new()))
+    }
+
+    #[test]
+    fn gaps_are_filled_with_texts_only() {
+        assert_eq!(rendered("{{a}}-{{ b }}-{{{c}}}", json!({ "a": "x\"y", "c": "z" })), Ok(r#"x\"y-{{ b }}-{z}"#.to_owned()));
+        for (value, kind) in [(json!(1), "number"), (json!({}), "table"), (json!(null), "userdata"), (json!(true), "boolean")] {
+            assert_eq!(rendered("{{a}}", json!({ "a": value })), Err(format!("property values must be a string, got {kind}")));
+        }
+    }
+
+    #[test]
+    fn every_gap_without_a_value_is_named_once() {
+        assert_eq!(rendered("{{x}}{{y}}{{x}}", json!({})), Err("missing template parameters: [x], [y]".to_owned()));
+        assert_eq!(rendered("{{x}}", json!({ "x": "{{z}}" })), Err("missing template parameters: [z]".to_owned()));
+    }
 }

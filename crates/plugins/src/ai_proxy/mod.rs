@@ -214,6 +214,15 @@ struct Facts {
 
 type Refused = Box<Answer>;
 
+/// The model the client names; it has to be the configured one, where one is configured.
+fn own_model(fields: &Map<String, Value>, configured: Option<&str>) -> std::result::Result<Option<String>, String> {
+    let own = fields.get("model").and_then(Value::as_str).filter(|own| !own.is_empty());
+    match (configured, own) {
+        (Some(configured), Some(own)) if configured != own => Err(format!("cannot use own model - must be: {configured}")),
+        (_, own) => Ok(own.map(str::to_owned)),
+    }
+}
+
 impl AiProxy {
     fn buffers_for(&self, asked: &Asked) -> bool {
         let native = self.config.llm_format.as_deref().is_some_and(|format| format != "openai");
@@ -239,6 +248,10 @@ impl AiProxy {
         let question = question.map(|body| String::from_utf8_lossy(&body).into_owned());
         let native = self.config.llm_format.as_deref().is_some_and(|format| format != "openai");
         let (mut body, name, stream) = if self.config.route_type == PRESERVE || native {
+            // A body that cannot be read is none of ours to judge here.
+            if !native && let Some(fields) = request::json_body(request) {
+                own_model(&fields, configured.as_deref()).map_err(refused)?;
+            }
             (None, configured.unwrap_or_default(), false)
         } else {
             let (body, name, stream) = self.provider_request(request, configured)?;
@@ -296,18 +309,14 @@ impl AiProxy {
         let mut fields: Map<String, Value> =
             request::json_body(request).ok_or_else(|| refused("request body doesn't contain valid prompts".to_owned()))?;
         let found = request::route_type_of(&fields).map_err(|message| refused(message.to_owned()))?;
+        let own = own_model(&fields, configured.as_deref()).map_err(refused)?;
+        let Some(name) = configured.or(own) else {
+            return Err(refused("model parameter not found in request, nor in gateway configuration".to_owned()));
+        };
         let wanted = self.config.route_type.as_str();
         if found != wanted {
             return Err(refused(format!("[{found}] message format is not compatible with [{wanted}] route type")));
         }
-        let own = fields.get("model").and_then(Value::as_str).map(str::to_owned);
-        let name = match (configured, own) {
-            (Some(configured), Some(own)) if configured != own => {
-                return Err(refused(format!("cannot use own model - must be: {configured}")));
-            }
-            (Some(name), _) | (None, Some(name)) => name,
-            (None, None) => return Err(refused("model parameter not found in request, nor in gateway configuration".to_owned())),
-        };
         let streaming = self.config.response_streaming.as_deref().unwrap_or("allow");
         let stream = streaming == "always" || fields.get("stream").and_then(Value::as_bool) == Some(true);
         if stream && streaming == "deny" {
