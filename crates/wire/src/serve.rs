@@ -69,6 +69,8 @@ pub struct TlsPeer {
     pub cipher: Box<str>,
     /// The certificate the client showed, in DER.
     pub certificate: Option<Box<[u8]>>,
+    /// What became of it, as nginx' `$ssl_client_verify` has it.
+    pub client_verify: &'static str,
 }
 
 /// The ends of the connection itself, behind which a PROXY header named others.

@@ -16,6 +16,7 @@ mod grpc;
 mod ldap_auth;
 mod lifecycle;
 mod limits;
+mod log_records;
 mod logs;
 mod lua;
 mod moving;

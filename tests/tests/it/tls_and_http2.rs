@@ -70,7 +70,7 @@ pub fn settings(protocol: &str) -> (Arc<ClientConfig>, Arc<Witness>) {
 }
 
 /// A connection over TLS and the certificate that was shown.
-fn connect(address: SocketAddr, name: &str) -> (Client<StreamOwned<ClientConnection, TcpStream>>, Vec<u8>) {
+pub fn connect(address: SocketAddr, name: &str) -> (Client<StreamOwned<ClientConnection, TcpStream>>, Vec<u8>) {
     connect_with(settings("http/1.1"), address, name)
 }
 

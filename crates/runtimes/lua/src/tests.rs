@@ -414,3 +414,41 @@ fn a_full_dictionary_lets_go_of_what_expired_and_then_of_what_is_oldest() {
         kong.response.exit(200, one .. tostring(d:get('old') ~= nil) .. tostring(d:get('d') ~= nil))";
     assert_eq!(said(kept), "truefalsefalsefalsetrue");
 }
+
+#[test]
+fn what_was_cut_off_is_said_to_be() {
+    assert_eq!(value("select(2, kong.request.get_query(1))"), "truncated");
+    assert_eq!(value("select(2, ngx.req.get_headers(1))"), "truncated");
+    assert_eq!(value("select(2, ngx.req.get_uri_args())"), "nil");
+}
+
+#[test]
+fn complaints_of_native_functions_are_text() {
+    assert_eq!(value("select(2, pcall(kong.service.request.set_query, { a = pairs }))"), "attempt to use function as query arg value");
+    assert_eq!(value("select(2, pcall(kong.service.request.set_query, { 1 }))"), "arg keys must be strings");
+    assert_eq!(value("select('#', pcall(kong.service.request.clear_header, 'x'))"), "1");
+}
+
+#[test]
+fn encodings_are_those_of_nginx() {
+    assert_eq!(value("ngx.escape_uri(\"it's (a) b/c?\")"), "it's%20(a)%20b%2Fc%3F");
+    assert_eq!(value("ngx.escape_uri('a b/c?d', 0)"), "a%20b/c%3Fd");
+    assert_eq!(value("ngx.decode_base64('YQ')"), "a");
+    assert_eq!(value("ngx.quote_sql_str('a\\nb\\'')"), "'a\\nb\\''");
+}
+
+#[test]
+fn what_code_sets_shows_in_what_it_reads() {
+    let code = "kong.service.request.set_header('Host', 'other.test') kong.service.request.set_raw_body('12345') \
+        local h = kong.request.get_headers() kong.response.exit(200, h.host .. ' ' .. tostring(h['content-length']))";
+    let mut request = TestRequest::new("POST", "/").body("text/plain", "1").header("Content-Length", "1").build();
+    let ended = answer(access(&[code]).access(&mut request)).unwrap();
+    assert_eq!(ended.body, Body::Bytes { content_type: None, bytes: b"other.test 5".to_vec() });
+}
+
+#[test]
+fn variables_are_read_as_nginx_has_them() {
+    assert_eq!(value("ngx.var.status .. ngx.var.bytes_sent .. ngx.var.upstream_host"), "0000");
+    assert_eq!(value("ngx.var.upstream_uri"), "/a/b");
+    assert_eq!(value("select(2, pcall(function() ngx.var.host = 'x' end))"), "variable not changeable");
+}

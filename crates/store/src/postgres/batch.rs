@@ -5,12 +5,14 @@
 //! nobody foresaw waits until everything written is there.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem;
 
 use foldhash::fast::RandomState;
 use futures_util::future::try_join_all;
 use portcullis_schema::{ApiError, Violations};
 use serde_json::Value;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -116,16 +118,19 @@ impl<'a> Batch<'a> {
         let pending = mem::take(&mut self.pending);
         let transaction = self.inner.transaction;
         let mut statements = Vec::new();
-        let mut prepared = HashMap::new();
+        let mut prepared: HashMap<_, Statement> = HashMap::new();
         for part in parts(&pending) {
             let (table, is_update, values) = &part[0];
             let of = &self.inner.statements[*table];
             let key = (*table, *is_update, part.len());
-            if !prepared.contains_key(&key) {
-                let sql = if *is_update { of.update.clone() } else { of.insert_many(part.len(), values.len()) };
-                prepared.insert(key, self.inner.answer(transaction.prepare_cached(&sql))?);
-            }
-            statements.push((part, prepared[&key].clone()));
+            let statement = match prepared.entry(key) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(unknown) => {
+                    let sql = if *is_update { of.update.clone() } else { of.insert_many(part.len(), values.len()) };
+                    unknown.insert(self.inner.answer(transaction.prepare_cached(&sql))?).clone()
+                }
+            };
+            statements.push((part, statement));
         }
         // A connection answers in the order it is asked: all are sent before the first answer is waited for.
         let sent = statements.iter().map(|(part, statement)| async move {

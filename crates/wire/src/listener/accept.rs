@@ -228,7 +228,7 @@ async fn serve_tls<S: Service>(mut transport: Transport, tls: &ServerTls, servic
     };
     HANDSHAKES.0.fetch_add(1, Ordering::Relaxed);
     let connection = stream.get_ref().1;
-    peer.tls = Some(peer_facts(connection));
+    peer.tls = Some(peer_facts(connection, tls));
     let speaks_http2 = connection.alpn_protocol() == Some(b"h2");
     let (peer, socket) = (Rc::new(peer), Socket::ServerTls(Box::new(stream)));
     if speaks_http2 {
