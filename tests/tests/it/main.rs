@@ -3,6 +3,7 @@
 
 mod acme;
 mod acme_stores;
+mod ai_providers;
 mod auth_together;
 mod bad_input;
 mod beyond_kong;

@@ -102,9 +102,9 @@ ngx.var = setmetatable({}, {
   __newindex = function(_, name, value) native.set_var(name, value == nil and "" or tostring(value)) end,
 })
 ngx.header = setmetatable({}, {
-  __index = function(_, name) return native.response_header((name:gsub("_", "-"))) end,
+  __index = function(_, name) return native.response_header_values((tostring(name):gsub("_", "-"))) end,
   __newindex = function(_, name, value)
-    name = name:gsub("_", "-")
+    name = tostring(name):gsub("_", "-")
     if value == nil or (type(value) == "table" and #value == 0) then native.clear_response_header(name)
     else native.set_response_header(name, value) end
   end,
@@ -181,7 +181,11 @@ end
 function req.set_uri() end
 function req.read_body() end
 function req.discard_body() end
-function req.get_body_data() return native.raw_body() end
+function req.get_body_data(max)
+  local body = native.raw_body()
+  if body == "" then return nil end
+  return body and max and body:sub(1, max) or body
+end
 function req.get_body_file() return nil end
 function req.get_post_args(max) return native.decode_args(native.raw_body() or "", max) end
 function req.set_body_data(body) native.set_body(body) end
@@ -193,7 +197,6 @@ ngx.resp = {
     local headers, problem = native.response_headers(max, raw)
     return raw and headers or case_blind(headers), problem
   end,
-  add_header = function(name, value) native.add_response_header(name, value) end,
 }
 function ngx.get_phase() return native.phase() end
 function ngx.is_subrequest() return false end
@@ -211,11 +214,13 @@ function ngx.escape_uri(text, kind)
     if type(kind) ~= "number" then error('"type" is not a number', 2) end
     if kind < 0 or kind > 6 then error(('"type" %d out of range'):format(kind), 2) end
   end
-  return native.escape(tostring(text), kind)
+  return native.escape(text == nil and "" or tostring(text), kind)
 end
-function ngx.unescape_uri(text) return native.unescape(tostring(text)) end
-ngx.md5_bin, ngx.sha1_bin = native.md5, native.sha1
-function ngx.md5(text) return native.hex(native.md5(text)) end
+function ngx.unescape_uri(text) return native.unescape(text == nil and "" or tostring(text)) end
+local function bytes_of(value) return value == nil and "" or tostring(value) end
+function ngx.md5_bin(text) return native.md5(bytes_of(text)) end
+function ngx.sha1_bin(text) return native.sha1(bytes_of(text)) end
+function ngx.md5(text) return native.hex(native.md5(bytes_of(text))) end
 function ngx.hmac_sha1(key, text) return native.hmac("sha1", key, text) end
 ngx.crc32_short, ngx.crc32_long = native.crc32, native.crc32
 local quoted = { ["\0"] = "\\0", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b", ["\26"] = "\\Z", ["\\"] = "\\\\",

@@ -452,3 +452,50 @@ fn variables_are_read_as_nginx_has_them() {
     assert_eq!(value("ngx.var.upstream_uri"), "/a/b");
     assert_eq!(value("select(2, pcall(function() ngx.var.host = 'x' end))"), "variable not changeable");
 }
+
+/// Code that may require what it likes.
+fn free_value(expression: &str) -> String {
+    let settings = Settings { untrusted: Untrusted::On, ..limits() };
+    let handler = access_with(settings, &[&format!("kong.response.exit(200, tostring({expression}))")]);
+    match answer(handler.access(&mut request())).unwrap().body {
+        Body::Bytes { bytes, .. } => String::from_utf8_lossy(&bytes).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn kongs_tools_can_be_required() {
+    for (expression, want) in [
+        ("require('kong.tools.string').strip('  a b ')", "a b"),
+        ("require('kong.tools.string').bytes_to_str(5497558, 'm')", "5.24 MiB"),
+        ("require('kong.tools.string').parse_ngx_size('2k')", "2048"),
+        ("select(2, require('kong.tools.string').validate_utf8('ab\\255'))", "3"),
+        ("require('kong.tools.table').cycle_aware_deep_merge({ a = { b = 1 } }, { a = { c = 2 } }).a.b", "1"),
+        ("#require('kong.tools.rand').random_string()", "32"),
+        ("require('kong.tools.sha256').sha256_hex('')", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("require('kong.tools.http').parse_directive_header('no-store, Max-Age=5')['max-age']", "5"),
+        ("require('kong.tools.ip').is_valid_cidr('10.0.0.0/33')", "false"),
+        ("require('kong.tools.ip').is_valid_ip_or_cidr('::1/128')", "true"),
+        ("require('kong.tools.uri').escape('/a b?')", "/a%20b?"),
+        ("require('kong.tools.cjson').encode(require('kong.tools.cjson').decode_with_array_mt('[]'))", "[]"),
+        ("require('kong.tools.uuid').is_valid_uuid(require('resty.jit-uuid')())", "true"),
+        ("require('kong.tools.module').load_module_if_exists('nowhere')", "false"),
+        ("table.isempty({}) and table.nkeys({ a = 1 })", "1"),
+        ("require('kong.tools.utils').get_default_exit_body(502).message", "Bad gateway"),
+    ] {
+        assert_eq!(free_value(expression), want, "{expression}");
+    }
+}
+
+#[test]
+fn a_lock_is_held_by_one_until_it_is_given_back() {
+    let code = "(function() local lock = require('resty.lock'); local one, two = lock:new('tools', { timeout = 0 }), lock:new('tools', { timeout = 0 }) \
+        local first = one:lock('k'); local _, problem = two:lock('k'); one:unlock() \
+        return first .. ' ' .. problem .. ' ' .. two:lock('k') end)()";
+    assert_eq!(free_value(code), "0 timeout 0");
+}
+
+#[test]
+fn a_repeated_header_is_a_list() {
+    assert_eq!(value("(function() ngx.header['X-S'] = { 'a', 'b' } return table.concat(ngx.header.x_s, '+') end)()"), "a+b");
+}

@@ -34,7 +34,7 @@ pub const EXIT: usize = 2;
 pub const WAIT: usize = 3;
 
 /// The pieces of our own Lua, in the order they build on each other.
-const PIECES: [(&str, &str); 10] = [
+const PIECES: [(&str, &str); 11] = [
     ("guard", include_str!("../../lua/guard.lua")),
     ("cjson", include_str!("../../lua/cjson.lua")),
     ("ngx", include_str!("../../lua/ngx.lua")),
@@ -44,6 +44,7 @@ const PIECES: [(&str, &str); 10] = [
     ("http", include_str!("../../lua/http.lua")),
     ("extras", include_str!("../../lua/extras.lua")),
     ("modules", include_str!("../../lua/modules.lua")),
+    ("tools", include_str!("../../lua/tools.lua")),
     ("prelude", include_str!("../../lua/prelude.lua")),
 ];
 

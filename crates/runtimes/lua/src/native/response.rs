@@ -50,6 +50,23 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
         })?,
     )?;
     native.set(
+        "response_header_values",
+        lua.create_function(|lua, name: LuaString| {
+            let name = name.to_string_lossy();
+            with(|moment| {
+                let found: Vec<_> = headers(&moment).into_iter().flat_map(|headers| headers.get_all(&name)).collect();
+                match found.as_slice() {
+                    [] => Ok(Value::Nil),
+                    [one] => lua.create_string(one).map(Value::String),
+                    several => {
+                        let texts = several.iter().map(|value| lua.create_string(value)).collect::<mlua::Result<Vec<_>>>()?;
+                        lua.create_sequence_from(texts).map(Value::Table)
+                    }
+                }
+            })
+        })?,
+    )?;
+    native.set(
         "response_headers",
         lua.create_function(|lua, (max, raw): (Option<f64>, Option<bool>)| {
             with(|moment| match headers(&moment) {
