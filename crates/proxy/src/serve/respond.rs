@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source, Stage};
 use portcullis_wire::headers::{Known, Name};
-use portcullis_wire::{BodyError, Downstream, Framing, Headers};
+use portcullis_wire::{BodyError, Downstream, Framing, Headers, Version};
 use smallvec::SmallVec;
 use tracing::error;
 
@@ -289,7 +289,12 @@ impl Worker {
 
     fn append_via(&self, headers: &mut Headers, request: &Request) {
         // The protocol is the one the response arrives in at the client, as Kong writes it.
-        let own = if request.head.version >= portcullis_plugin::Version::Http2 { &self.via.1 } else { &self.via.0 };
+        let [http1, http2, http3] = &self.via;
+        let own = match request.head.version {
+            Version::Http10 | Version::Http11 => http1,
+            Version::Http2 => http2,
+            Version::Http3 => http3,
+        };
         if headers.known(Known::Via).is_none() {
             headers.append_clean(VIA, own);
             return;
