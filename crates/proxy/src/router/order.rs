@@ -104,16 +104,13 @@ pub(super) struct Rank {
     pub(super) path: std::cmp::Reverse<u32>,
 }
 
-/// The id by which a group of paths of a route competes: the route's own unless it has several paths.
-pub(super) fn group_id(route: Uuid, paths: usize, group: PathGroup) -> u128 {
-    if paths <= 1 {
+/// The id by which a group of paths of a route competes: the route's own where there is one group, else one derived from the
+/// group's number, which counts from one in the order of the groups' first paths.
+pub(super) fn group_id(route: Uuid, groups: usize, number: usize) -> u128 {
+    if groups <= 1 {
         return route.as_u128();
     }
-    let name = match group {
-        PathGroup::Regex => format!("{route}#true"),
-        PathGroup::Length(length) => format!("{route}#{length}"),
-    };
-    Uuid::new_v5(&PATH_GROUPS, name.as_bytes()).as_u128()
+    Uuid::new_v5(&PATH_GROUPS, format!("{route}#{number}").as_bytes()).as_u128()
 }
 
 /// The paths of a route that share a priority: all regexes, or all plain paths of one length.
@@ -151,6 +148,14 @@ mod tests {
         let other = Weight { headers: 9, path_length: 30, ..weight(5) };
         assert_eq!(one.priority(), other.priority());
         assert!(one.priority() > Weight { plain_hosts: true, ..weight(3) }.priority());
+    }
+
+    #[test]
+    fn groups_of_paths_have_ids_of_their_own() {
+        let route = Uuid::from_u128(0x17362f25_0000_4000_8000_000000000001);
+        assert_eq!(group_id(route, 1, 1), route.as_u128());
+        assert_eq!(group_id(route, 2, 1), 0x194798c3_877a_5e20_b2b3_3076d65c18f7);
+        assert_eq!(group_id(route, 2, 2), 0xdda3a67a_1841_59c6_a7f4_3c4216981a3a);
     }
 
     #[test]

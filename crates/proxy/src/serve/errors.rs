@@ -114,6 +114,25 @@ pub fn body(templates: &ErrorTemplates, format: Format, message: &str, request_i
     out.into_bytes()
 }
 
+/// The page of a status that Kong leaves to nginx, which asks nobody for a format and names no request.
+pub fn nginx_page(status: u16) -> Option<Vec<u8>> {
+    let title = match status {
+        501 => "501 Not Implemented",
+        505 => "505 HTTP Version Not Supported",
+        _ => return None,
+    };
+    let lines = [
+        "<html>",
+        &format!("<head><title>{title}</title></head>"),
+        "<body>",
+        &format!("<center><h1>{title}</h1></center>"),
+        "</body>",
+        "</html>",
+        "",
+    ];
+    Some(lines.join("\r\n").into_bytes())
+}
+
 /// What the nginx level says for a status.
 pub fn low_message(status: u16) -> std::borrow::Cow<'static, str> {
     match status {

@@ -191,6 +191,10 @@ impl Worker {
             let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
             return (head, body);
         }
+        if let Some(page) = errors::nginx_page(status) {
+            head.headers.set("Content-Type", b"text/html; charset=utf-8");
+            return (head, page);
+        }
         head.headers.set("Content-Type", format.content_type().as_bytes());
         (head, errors::body(&settings.error_templates, format, &message, request.id.as_str()))
     }
@@ -213,9 +217,9 @@ impl Worker {
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
-        if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
-            for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
+        // Another gateway's, at the upstream, or what is meant for nginx: rarely there, so one look before any line is touched.
+        if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_for_a_gateway(name)) {
+            for name in KEPT_FROM_CLIENTS {
                 headers.remove(name);
             }
         }
@@ -345,8 +349,23 @@ fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
     headers.append("Set-Cookie", cookie);
 }
 
-fn is_kongs(name: &[u8]) -> bool {
-    name.len() > 7 && name[..7].eq_ignore_ascii_case(b"x-kong-")
+/// What no client sees of an upstream's answer: what Kong answers itself, and what nginx takes as meant for itself.
+const KEPT_FROM_CLIENTS: [&str; 10] = [
+    "X-Kong-Upstream-Latency",
+    "X-Kong-Proxy-Latency",
+    "X-Kong-Upstream-Status",
+    "X-Kong-Request-Id",
+    "X-Accel-Redirect",
+    "X-Accel-Expires",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+    "X-Accel-Limit-Rate",
+    "X-Pad",
+];
+
+/// Whether the beginning is that of one in [`KEPT_FROM_CLIENTS`].
+fn is_for_a_gateway(name: &[u8]) -> bool {
+    ["x-kong-", "x-accel-", "x-pad"].iter().any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes())))
 }
 
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
