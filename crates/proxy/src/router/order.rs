@@ -13,9 +13,8 @@ const PATH_GROUPS: Uuid = Uuid::from_u128(0x7f145bf9_0dce_4f91_98eb_debbce4b9f6b
 const PLAIN_HOSTS: u64 = 1 << 60;
 const REGEX_PATH: u64 = 1 << 51;
 const MOST_HEADERS: usize = 255;
-/// What routes with four or more kinds of conditions, no plain hosts and no regex path share: in Kong their packed number is
-/// negative and saturates on its way into the router.
-const MANY_KINDS: u64 = 1 << 63;
+/// What became of four or more kinds of conditions, which as a signed number of 32 bits is negative.
+const NEGATIVE: u64 = 1 << 63;
 
 /// What the order of a rule depends on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,16 +37,25 @@ pub(super) struct Weight {
 
 impl Weight {
     pub(super) fn priority(self) -> u64 {
-        let regex_priority = if self.regex_path { self.regex_priority as u32 } else { 0 };
-        let packed =
-            self.kinds << 29 | (self.headers.min(MOST_HEADERS) as u32) << 20 | regex_priority << 19 | (self.path_length & 0x7FFFF) as u32;
-        match (self.plain_hosts, self.regex_path) {
-            (false, false) if packed >> 31 == 1 => MANY_KINDS,
-            (plain_hosts, regex_path) => {
-                u64::from(packed) | if plain_hosts { PLAIN_HOSTS } else { 0 } | if regex_path { REGEX_PATH } else { 0 }
-            }
+        let kinds = self.kinds << 29;
+        let headers = (self.headers.min(MOST_HEADERS) as u32) << 20;
+        let length = (self.path_length & 0x7FFFF) as u32;
+        if !self.plain_hosts && !self.regex_path {
+            return widened(kinds | headers | length);
         }
+        let regex_priority = if self.regex_path { (self.regex_priority as u32) << 19 } else { 0 };
+        widened(kinds)
+            | widened(headers)
+            | widened(regex_priority)
+            | u64::from(length)
+            | if self.plain_hosts { PLAIN_HOSTS } else { 0 }
+            | if self.regex_path { REGEX_PATH } else { 0 }
     }
+}
+
+/// A signed 32-bit number on its way into Kong's router, which takes unsigned ones of 64 bits: negative ones saturate.
+fn widened(number: u32) -> u64 {
+    if number >> 31 == 1 { NEGATIVE } else { number.into() }
 }
 
 /// What the kind of host by which a route of the `traditional` flavour was found adds to its priority.
@@ -148,6 +156,17 @@ mod tests {
         let other = Weight { headers: 9, path_length: 30, ..weight(5) };
         assert_eq!(one.priority(), other.priority());
         assert!(one.priority() > Weight { plain_hosts: true, ..weight(3) }.priority());
+    }
+
+    #[test]
+    fn numbers_come_out_as_kong_packs_them() {
+        let regex = Weight { headers: 1, regex_path: true, ..weight(4) };
+        assert_eq!(regex.priority(), 0x8008_0000_0010_0000);
+        let plain = Weight { headers: 1, path_length: 3, plain_hosts: true, ..weight(4) };
+        assert_eq!(plain.priority(), 0x9000_0000_0010_0003);
+        let both = Weight { headers: 1, plain_hosts: true, regex_path: true, ..weight(3) };
+        assert_eq!(both.priority(), 0x1008_0000_6010_0000);
+        assert_eq!(Weight { headers: 2, path_length: 30, ..weight(5) }.priority(), NEGATIVE);
     }
 
     #[test]

@@ -70,13 +70,20 @@ impl Worker {
     pub(super) fn refusal(&self, status: u16, headers: &Headers) -> (ResponseHead, Vec<u8>) {
         let settings = &self.gateway.settings;
         let id = self.request_id();
-        let format = match status {
-            // The target or the headers could not be kept: there is nothing to negotiate with.
-            414 | 494 => Format::Plain,
-            _ => errors::negotiate_low(headers, settings.error_default_type),
+        let (content_type, body) = match errors::nginx_page(status) {
+            Some(page) => ("text/html; charset=utf-8", page),
+            None => {
+                let format = match status {
+                    // The target or the headers could not be kept: there is nothing to negotiate with.
+                    414 | 494 => Format::Plain,
+                    _ => errors::negotiate_low(headers, settings.error_default_type),
+                };
+                let message = errors::low_message(status);
+                (format.content_type(), errors::body(&settings.error_templates, format, &message, id.as_str()))
+            }
         };
         let mut head = ResponseHead { status: if matches!(status, 494 | 497) { 400 } else { status }, ..ResponseHead::default() };
-        head.headers.append("Content-Type", format.content_type().as_bytes());
+        head.headers.append("Content-Type", content_type.as_bytes());
         self.append_date(&mut head.headers, (self.wall_clock_ns(Instant::now()) / 1_000_000) as u64);
         if settings.headers.server {
             head.headers.append("Server", settings.product.as_bytes());
@@ -87,7 +94,6 @@ impl Worker {
         if settings.headers.request_id {
             head.headers.append("X-Kong-Request-Id", id.as_bytes());
         }
-        let body = errors::body(&settings.error_templates, format, &errors::low_message(status), id.as_str());
         (head, body)
     }
 
@@ -149,31 +155,16 @@ impl Worker {
 
     /// What the gateway says for a status when a plugin gives no body: Kong's error text for some, nginx' page for others.
     fn default_body(&self, status: u16, request: &Request, content_type: &mut dyn FnMut(&str)) -> Vec<u8> {
-        let reason = match status {
-            301 => "Moved Permanently",
-            302 => "Found",
-            303 => "See Other",
-            307 => "Temporary Redirect",
-            308 => "Permanent Redirect",
-            401 => "Authorization Required",
-            403 => "Forbidden",
-            410 => "Gone",
-            429 => "Too Many Requests",
-            400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504 => {
-                let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
-                content_type(format.content_type());
-                let templates = &self.gateway.settings.error_templates;
-                return errors::body(templates, format, &errors::low_message(status), request.id.as_str());
-            }
-            _ => return Vec::new(),
-        };
+        if matches!(status, 400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504) {
+            let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
+            content_type(format.content_type());
+            let templates = &self.gateway.settings.error_templates;
+            return errors::body(templates, format, &errors::low_message(status), request.id.as_str());
+        }
+        let Some(page) = errors::nginx_page(status) else { return Vec::new() };
         // nginx names no charset on its own page for these two.
         content_type(if matches!(status, 301 | 302) { "text/html" } else { "text/html; charset=UTF-8" });
-        let title = format!("{status} {reason}");
-        let page = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
-        );
-        page.into_bytes()
+        page
     }
 
     /// Kong's error page for failures below the plugins.
@@ -190,10 +181,6 @@ impl Worker {
             head.headers.set("Content-Type", b"application/json; charset=utf-8");
             let body = serde_json::to_vec(&serde_json::json!({ "message": message })).unwrap_or_default();
             return (head, body);
-        }
-        if let Some(page) = errors::nginx_page(status) {
-            head.headers.set("Content-Type", b"text/html; charset=utf-8");
-            return (head, page);
         }
         head.headers.set("Content-Type", format.content_type().as_bytes());
         (head, errors::body(&settings.error_templates, format, &message, request.id.as_str()))
@@ -365,7 +352,9 @@ const KEPT_FROM_CLIENTS: [&str; 10] = [
 
 /// Whether the beginning is that of one in [`KEPT_FROM_CLIENTS`].
 fn is_for_a_gateway(name: &[u8]) -> bool {
-    ["x-kong-", "x-accel-", "x-pad"].iter().any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes())))
+    ["x-kong-", "x-accel-", "x-pad"]
+        .iter()
+        .any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes())))
 }
 
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
