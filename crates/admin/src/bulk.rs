@@ -7,7 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use portcullis_schema::{ApiError, Record, Schema, Violations};
+use portcullis_entities::declarative::Document;
+use portcullis_schema::{ApiError, Record, Violations};
 use portcullis_store::{Applied, BoxFuture, ChangeSet, Operation, Store, StoreError};
 use serde_json::{Value, json};
 
@@ -222,7 +223,7 @@ impl Writer for Recorder {
         })
     }
 
-    fn replace(&self, _rows: Vec<(Arc<Schema>, Record)>, _hash: String) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn replace(&self, _document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Err(StoreError::Unavailable("a rehearsal takes no whole configuration".to_owned())) })
     }
 }

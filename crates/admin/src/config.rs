@@ -94,15 +94,8 @@ async fn all(admin: &Admin, schema: &Arc<Schema>) -> Result<Vec<Record>, Refusal
     }
 }
 
-/// A document that was read, and what its sender is answered.
-struct Read {
-    rows: Vec<(Arc<Schema>, Record)>,
-    hash: String,
-    answer: Vec<u8>,
-}
-
 /// Reads what was sent; none if it is what runs already. Long work for large documents.
-fn read(catalog: &Catalog, body: &Body, running: Option<&str>, flatten: bool) -> Result<Option<Read>, Refusal> {
+fn read(catalog: &Catalog, body: &Body, running: Option<&str>, flatten: bool) -> Result<Option<Document>, Refusal> {
     let read = match Sent::of(body)? {
         Sent::Text(text) if running.is_some_and(|running| running == declarative::hash(&text)) => return Ok(None),
         Sent::Text(text) => declarative::load(catalog, &text, Format::Unknown, now()),
@@ -112,15 +105,10 @@ fn read(catalog: &Catalog, body: &Body, running: Option<&str>, flatten: bool) ->
             declarative::load_tree(catalog, Value::Object(fields), &text, now(), again)
         }
     };
-    let document = read.map_err(|refusal| match flatten {
+    read.map(Some).map_err(|refusal| match flatten {
         true => Refusal::Answer(Answer::json(StatusCode::BAD_REQUEST, &refusal.flattened_body())),
         false => refusal.error().into(),
-    })?;
-    let answer = document.answer().map_err(Refusal::internal)?;
-    let Document { records, hash, .. } = document;
-    let records = records.into_iter().filter(|(schema, _)| kept(schema));
-    let rows = records.flat_map(|(schema, rows)| rows.into_iter().map(move |row| (Arc::clone(&schema), row))).collect();
-    Ok(Some(Read { rows, hash, answer }))
+    })
 }
 
 /// How a document is to be taken, said in the query or in a form beside it.
@@ -151,10 +139,16 @@ async fn load(admin: &Admin, call: &Call) -> Outcome {
     let (catalog, mut body) = (Arc::clone(&admin.catalog), call.body.clone());
     OPTIONS.iter().for_each(|name| _ = body.fields.remove(*name));
     let reading = tokio::task::spawn_blocking(move || read(&catalog, &body, running.as_deref(), flatten));
-    let Some(Read { rows, hash, answer }) = reading.await.map_err(Refusal::internal)?? else {
+    let Some(document) = reading.await.map_err(Refusal::internal)?? else {
         return Ok(Answer::empty(StatusCode::NOT_MODIFIED));
     };
+    let document = Arc::new(document);
+    let answered = Arc::clone(&document);
     let _editing = admin.editing().await;
-    admin.writer.replace(rows, hash).await?;
+    let replacing = admin.writer.replace(document);
+    // Beside the loading. The last to let go of a large document does so on a thread where that holds nobody up.
+    let answering = tokio::task::spawn_blocking(move || answered.answer());
+    replacing.await?;
+    let answer = answering.await.map_err(Refusal::internal)?.map_err(Refusal::internal)?;
     Ok(Answer::written(StatusCode::CREATED, answer))
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use portcullis_entities::declarative::Document;
 use portcullis_schema::{ApiError, Record, Schema};
 use portcullis_store::{Applied, BoxFuture, ChangeSet, Expected, Operation, StoreError};
 use serde_json::Value;
@@ -194,7 +195,7 @@ impl Writer for Guarded {
         self.inner.write(ChangeSet { operations })
     }
 
-    fn replace(&self, rows: Vec<(Arc<Schema>, Record)>, hash: String) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.replace(rows, hash)
+    fn replace(&self, document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.replace(document)
     }
 }

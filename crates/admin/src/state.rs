@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_schema::{Catalog, Record, Schema};
+use portcullis_entities::declarative::Document;
+use portcullis_schema::Catalog;
 use portcullis_store::{Applied, BoxFuture, ChangeSet, Store, StoreError};
 use serde_json::Value;
 use uuid::Uuid;
@@ -47,9 +48,8 @@ pub trait Writer: Send + Sync {
     /// Applies one change set and returns once this node's workers serve from it.
     fn write(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
 
-    /// Replaces the whole configuration of a node without a database by these rows, in dependency order. `hash` is the
-    /// 32 hex digits that the node then reports for it.
-    fn replace(&self, rows: Vec<(Arc<Schema>, Record)>, hash: String) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Replaces the whole configuration of a node without a database by this one, whose hash the node then reports.
+    fn replace(&self, document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// How many connections the proxy has and had.
@@ -105,6 +105,14 @@ pub struct AddressHealth {
     pub healthy: bool,
 }
 
+/// An exposition of metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// The text is OpenMetrics, not Prometheus' older format.
+    pub open_metrics: bool,
+    pub text: String,
+}
+
 /// Facts about and controls of the running process.
 pub trait Node: Send + Sync {
     /// The Kong version that clients are told they talk to.
@@ -136,13 +144,19 @@ pub trait Node: Send + Sync {
     /// Marks a target (`host:port`), or one `address` (`ip:port`) of it. Errors with what the client is told.
     fn set_health(&self, upstream: Uuid, target: &str, address: Option<&str>, healthy: bool) -> Result<(), String>;
 
+    /// The hash of the configuration that the database holds, as far as this node knows one: 32 hex digits, the same on all nodes
+    /// whose databases hold the same.
+    fn configuration_hash(&self) -> Option<String> {
+        None
+    }
+
     /// What is served instead of the store's contents while the store is away since the start: which copy, and from when.
     fn copy_served(&self) -> Option<Value> {
         None
     }
 
-    /// The Prometheus exposition, if a plugin makes one.
-    fn metrics(&self) -> Option<String>;
+    /// The exposition of metrics, if a plugin makes one; in OpenMetrics' format if the client takes it and there is reason to.
+    fn metrics(&self, open_metrics: bool) -> Option<Metrics>;
     /// A value of this node's caches.
     fn cached(&self, key: &str) -> Option<Value> {
         let _ = key;

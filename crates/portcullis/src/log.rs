@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use portcullis_plugin::log_lines::{self, Details};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -181,6 +182,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         }
         let mut text = Text::default();
         event.record(&mut text);
+        // A severity is one below nginx' number.
+        log_lines::tell(severity + 1, || details(event.metadata(), &text));
         let lost = self.dropped.load(Ordering::Relaxed);
         if lost > 0 && self.queue.try_send(Message::Line(self.line(4, format_args!("{lost} log lines dropped")))).is_ok() {
             self.dropped.fetch_sub(lost, Ordering::Relaxed);
@@ -190,6 +193,13 @@ impl<S: Subscriber> Layer<S> for Lines {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// What is told of a line beside its level: where it comes from, in the words that Kong has for its Lua code.
+fn details(metadata: &Metadata<'_>, text: &Text) -> Details {
+    let place = metadata.line().map(|line| ("introspection.current.line".into(), f64::from(line).into()));
+    let module = metadata.module_path().map(|module| ("introspection.source".into(), module.into()));
+    Details { text: format!("{}{}", text.message, text.fields), attributes: place.into_iter().chain(module).collect() }
 }
 
 #[derive(Default)]

@@ -5,6 +5,9 @@
 
 mod contents;
 mod sorted;
+#[cfg(test)]
+mod tests;
+mod whole;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -14,7 +17,9 @@ use uuid::Uuid;
 
 use crate::layout::Layout;
 use crate::transact::{self, Fault};
-use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
+use crate::{
+    Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Operation, Page, Store, StoreError, Tagged, system_clock,
+};
 use contents::{Contents, Draft};
 
 /// Change sets a subscriber may fall behind before it has to reload.
@@ -57,6 +62,22 @@ impl Declarative {
         *self.hash.lock().unwrap_or_else(PoisonError::into_inner) = hash.into();
     }
 
+    /// Replaces everything by these rows, in dependency order, all or nothing. Entities that have no rows of their own are passed
+    /// over. As a change set of a clear and inserts does, but quicker.
+    ///
+    /// Works on the caller's thread until it is done: not for one of a runtime.
+    pub fn replace(&self, rows: &[(Arc<Schema>, Vec<Record>)]) -> Result<Arc<Applied>, StoreError> {
+        let writing = self.writing.clone().blocking_lock_owned();
+        let shared = &self.shared;
+        let version = shared.contents().version + 1;
+        if let Some(contents) = whole::of(&shared.layout, rows, version, self.now()) {
+            return Ok(shared.put(contents, Vec::new(), true));
+        }
+        let kept = rows.iter().filter(|(schema, _)| shared.layout.place(&schema.name).is_some());
+        let inserts = kept.flat_map(|(schema, rows)| rows.iter().map(|row| Operation::Insert(schema.clone(), row.clone())));
+        shared.apply(ChangeSet { operations: std::iter::once(Operation::Clear).chain(inserts).collect() }, writing)
+    }
+
     fn now(&self) -> u64 {
         (self.shared.clock)()
     }
@@ -78,11 +99,15 @@ impl Shared {
         let mut draft = Draft::new(&self.layout, &before);
         drop(before);
         let outcome = transact::run(&self.layout, &mut draft, changes.operations, (self.clock)())?;
-        let next = Arc::new(draft.finish(version));
-        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = next;
-        let applied = Arc::new(Applied { version, changes: outcome.changes, reload: outcome.reload });
+        Ok(self.put(draft.finish(version), outcome.changes, outcome.reload))
+    }
+
+    /// Makes these the contents and tells of them.
+    fn put(&self, contents: Contents, changes: Vec<Change>, reload: bool) -> Arc<Applied> {
+        let applied = Arc::new(Applied { version: contents.version, changes, reload });
+        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(contents);
         let _ = self.feed.send(applied.clone());
-        Ok(applied)
+        applied
     }
 }
 

@@ -23,11 +23,19 @@ pub(crate) struct Table {
     pub foreigns: Vec<Foreign>,
     /// Who references this table: the table's place in the layout and which of its foreigns.
     pub children: Vec<(usize, usize)>,
-    /// Names of the fields that a complete row has, sorted.
-    pub kept: Vec<String>,
+    /// The fields that a complete row has, sorted by name.
+    pub kept: Vec<Kept>,
     /// Fields that are accepted but never kept.
     transient: Vec<String>,
     tagged: bool,
+}
+
+/// A field of a complete row.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub name: String,
+    /// Its value is `{"id": …}`.
+    pub reference: bool,
 }
 
 /// Fields whose values no two rows share. Composite when there are several: then null is a value like any other.
@@ -107,8 +115,9 @@ impl Table {
         }
         let foreigns = schema.foreigns().map(|(field, _, on_delete)| Foreign { field: field.to_owned(), parent: None, on_delete });
         let kept = schema.fields.iter().filter(|(_, field)| !field.transient);
-        let mut kept: Vec<String> = kept.map(|(name, _)| name.to_string()).collect();
-        kept.sort_unstable();
+        let kept = kept.map(|(name, field)| Kept { name: name.to_string(), reference: matches!(field.kind, Kind::Foreign { .. }) });
+        let mut kept: Vec<Kept> = kept.collect();
+        kept.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Self {
             kept,
             uniques,
@@ -191,6 +200,11 @@ impl Table {
             parents: self.foreigns.iter().map(|foreign| record.get(&foreign.field).and_then(referenced)).collect(),
             tags: if self.tagged { tags_of(record) } else { Vec::new() },
         }
+    }
+
+    /// Whether the record has what is never kept.
+    pub fn has_transient(&self, record: &Record) -> bool {
+        self.transient.iter().any(|field| record.contains_key(field))
     }
 
     /// Drops what is never kept.

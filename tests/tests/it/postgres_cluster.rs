@@ -80,12 +80,29 @@ fn a_thousand_writes_through_three_nodes_end_in_one_configuration() {
             }
         }
     }
-    // What each of them would start from, were the database away now, is the same.
-    let copies = || nodes.iter().map(|node| node.copy_digest()).collect::<Vec<_>>();
-    eventually("all keep the same copy", || {
-        let digests = copies();
-        digests[0].is_some() && digests.iter().all(|digest| *digest == digests[0])
+    // What each of them serves, and would start from were the database away now, is the same.
+    let at_rest = eventually_one_hash(&nodes);
+    assert!(nodes.iter().all(|node| node.copy_hash().as_ref() == Some(&at_rest)));
+    // And another once something is.
+    nodes[2].admin().delete("/routes/shared");
+    eventually("all say another hash", || nodes.iter().all(|node| hash(node).is_some_and(|hash| hash != at_rest)));
+    assert_ne!(eventually_one_hash(&nodes), at_rest);
+}
+
+/// What a node says its configuration's hash is, beside a body that is Kong's.
+fn hash(node: &Gateway) -> Option<String> {
+    let answer = Client::connect(node.status()).get("/status");
+    assert_eq!(answer.json().get("configuration_hash"), None);
+    answer.header("x-portcullis-configuration-hash").map(str::to_owned)
+}
+
+fn eventually_one_hash(nodes: &[Gateway]) -> String {
+    let mut hashes = Vec::new();
+    eventually("all say the same hash", || {
+        hashes = nodes.iter().map(hash).collect();
+        hashes[0].is_some() && hashes.iter().all(|hash| *hash == hashes[0])
     });
+    hashes.remove(0).expect("it was said")
 }
 
 #[test]

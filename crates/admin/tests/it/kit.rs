@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_admin::{
-    AddressHealth, AdminState, BoxFuture, Connections, HostHealth, Memory, Node, Settings, UpstreamHealth, Writer, admin, status,
+    AddressHealth, AdminState, BoxFuture, Connections, HostHealth, Memory, Metrics, Node, Settings, UpstreamHealth, Writer, admin, status,
 };
+use portcullis_entities::declarative::Document;
 use portcullis_schema::build::*;
-use portcullis_schema::{Catalog, ConfigSchema, Field, Record, Schema};
+use portcullis_schema::{Catalog, ConfigSchema, Field, Schema};
 use portcullis_store::declarative::Declarative;
 use portcullis_store::embedded::{Embedded, Settings as FileSettings};
-use portcullis_store::{Applied, ChangeSet, Operation, Store, StoreError};
+use portcullis_store::{Applied, ChangeSet, Store, StoreError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -128,8 +129,8 @@ impl Node for Facts {
         self.marks.lock().unwrap().push((target.to_owned(), address.map(str::to_owned), healthy));
         Ok(())
     }
-    fn metrics(&self) -> Option<String> {
-        Some("up 1\n".to_owned())
+    fn metrics(&self, open_metrics: bool) -> Option<Metrics> {
+        Some(Metrics { open_metrics, text: if open_metrics { "up 1\n# EOF\n" } else { "up 1\n" }.to_owned() })
     }
 }
 
@@ -158,14 +159,12 @@ impl Writer for Direct {
             Ok(applied)
         })
     }
-    fn replace(&self, rows: Vec<(Arc<Schema>, Record)>, hash: String) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn replace(&self, document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let rows = rows.into_iter().map(|(schema, row)| Operation::Insert(schema, row));
-            self.store.apply(ChangeSet { operations: std::iter::once(Operation::Clear).chain(rows).collect() }).await?;
-            if let Some(declarative) = &self.declarative {
-                declarative.set_hash(hash);
-            }
-            Ok(())
+            let declarative = self.declarative.clone().expect("only a node without a database takes a whole configuration");
+            let hash = document.hash.clone();
+            let replacing = tokio::task::spawn_blocking(move || declarative.replace(&document.records).map(|_| declarative.set_hash(hash)));
+            replacing.await.unwrap()
         })
     }
 }

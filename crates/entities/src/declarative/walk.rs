@@ -1,7 +1,8 @@
 //! Prepares every entity of a document by its schema, lifting nested ones out of their parents.
 
-use std::rc::Rc;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 
 use portcullis_schema::{Catalog, Given, Op, Record, Schema};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub(super) struct Place {
     /// The kind of entity, by its place in the catalog.
     pub kind: usize,
     pub at: usize,
-    inside: Option<Rc<Place>>,
+    inside: Option<Arc<Place>>,
 }
 
 impl Place {
@@ -54,6 +55,10 @@ pub(super) struct Entries {
 /// Keys of the document that are no entities.
 const META: [&str; 4] = ["_format_version", "_transform", "_comment", "_ignore"];
 const VERSIONS: [&str; 3] = ["1.1", "2.1", "3.0"];
+/// Items of a list that are worth a second thread.
+const MANY: usize = 4096;
+/// Threads that one list is worth.
+const MOST_PARTS: usize = 8;
 
 /// Uses the document up, unless it is to be `quoted` in a refusal.
 pub(super) fn walk(catalog: &Catalog, mut input: Record, now: f64, quoted: bool) -> Result<Entries, Box<Refusal>> {
@@ -77,25 +82,31 @@ pub(super) fn walk(catalog: &Catalog, mut input: Record, now: f64, quoted: bool)
         complain(key, "unknown field");
     }
     let nesting = Refusal::nesting_of(catalog);
+    let kinds: Vec<Kind> = catalog.entities.iter().map(|schema| Kind::new(catalog, schema, &nesting)).collect();
+    let mut names = Names::new();
+    if needs_names(&kinds, &input) {
+        note_names(&kinds, &input, &mut names);
+    }
     let mut walker = Walker {
         catalog,
-        kinds: catalog.entities.iter().map(|schema| Kind::new(catalog, schema, &nesting)).collect(),
+        kinds: &kinds,
         // Some transformations look at what an entity references, which is known at the end only.
         given: Given { op: Op::Insert, existing: None, now, transform: false, resolved: false },
         old_paths: matches!(version.as_str(), Some("1.1" | "2.1")),
-        names: Names::new(),
+        names: &names,
         entries: Vec::new(),
     };
-    if walker.needs_names(&input) {
-        walker.note_names(&input);
-    }
     let transform = input.get("_transform") != Some(&Value::Bool(false));
     let kept = if quoted { input.clone() } else { Record::new() };
     let mut annotated = kept.clone();
     for (kind, schema) in catalog.entities.iter().enumerate().filter(|(_, schema)| !schema.read_only) {
         let Some(list) = input.remove(schema.name.as_ref()) else { continue };
         let annotated = annotated.get_mut(schema.name.as_ref());
-        if let Err(complaint) = walker.walk_list(kind, list, annotated, None, None) {
+        let walked = match list {
+            Value::Array(items) if !quoted && items.len() >= MANY => walker.walk_in_parts(kind, items),
+            list => walker.walk_list(kind, list, annotated, None, None),
+        };
+        if let Err(complaint) = walked {
             fields.insert(schema.name.to_string(), complaint);
         }
     }
@@ -155,43 +166,66 @@ impl Kind {
     }
 }
 
+/// Whether the id of anything in here is made of a reference by name.
+fn needs_names(kinds: &[Kind], holder: &Record) -> bool {
+    let lists = holder.iter().filter_map(|(key, value)| Some((key, value.as_array()?)));
+    let mut lists = lists.filter_map(|(key, items)| Some((kinds.iter().find(|kind| kind.schema.name == *key)?, items)));
+    lists.any(|(kind, items)| {
+        items.iter().filter_map(Value::as_object).any(|item| {
+            let by_name = |(field, _): &(String, &str)| item.get(field).is_some_and(Value::is_string);
+            kind.needs_names && !item.contains_key("id") && kind.foreigns.iter().any(by_name) || needs_names(kinds, item)
+        })
+    })
+}
+
+/// Ids of everything that has a name, so that references by name can be part of other ids.
+fn note_names(kinds: &[Kind], holder: &Record, names: &mut Names) {
+    for Kind { schema, namespace, .. } in kinds {
+        let Some(Value::Array(items)) = holder.get(schema.name.as_ref()) else { continue };
+        for item in items.iter().filter_map(Value::as_object) {
+            if let (Some(name), Value::String(id)) = (endpoint_name(schema, item), id_of(schema, namespace, item, None, 0, names)) {
+                names.entry(schema.name.to_string()).or_default().insert(name.to_owned(), id);
+            }
+            note_names(kinds, item, names);
+        }
+    }
+}
+
 struct Walker<'a> {
     catalog: &'a Catalog,
     /// In the catalog's order.
-    kinds: Vec<Kind>,
+    kinds: &'a [Kind],
     given: Given<'static>,
     old_paths: bool,
-    names: Names,
+    names: &'a Names,
     entries: Vec<Entry>,
 }
 
 impl Walker<'_> {
-    /// Whether the id of anything in here is made of a reference by name.
-    fn needs_names(&self, holder: &Record) -> bool {
-        let lists = holder.iter().filter_map(|(key, value)| Some((key, value.as_array()?)));
-        let mut lists = lists.filter_map(|(key, items)| Some((self.kinds.iter().find(|kind| kind.schema.name == *key)?, items)));
-        lists.any(|(kind, items)| {
-            items.iter().filter_map(Value::as_object).any(|item| {
-                let by_name = |(field, _): &(String, &str)| item.get(field).is_some_and(Value::is_string);
-                kind.needs_names && !item.contains_key("id") && kind.foreigns.iter().any(by_name) || self.needs_names(item)
-            })
-        })
-    }
-
-    /// Ids of everything that has a name, so that references by name can be part of other ids.
-    fn note_names(&mut self, holder: &Record) {
-        for kind in 0..self.kinds.len() {
-            let (schema, namespace) = (Arc::clone(&self.kinds[kind].schema), self.kinds[kind].namespace);
-            let Some(Value::Array(items)) = holder.get(schema.name.as_ref()) else { continue };
-            for item in items.iter().filter_map(Value::as_object) {
-                if let (Some(name), Value::String(id)) =
-                    (endpoint_name(&schema, item), id_of(&schema, &namespace, item, None, 0, &self.names))
-                {
-                    self.names.entry(schema.name.to_string()).or_default().insert(name.to_owned(), id);
-                }
-                self.note_names(item);
-            }
+    /// Walks a long list in parts side by side. Only whether there are complaints is answered then: who wants to know them reads
+    /// the document again, to quote it.
+    fn walk_in_parts(&mut self, kind: usize, mut items: Vec<Value>) -> Result<(), Value> {
+        let size = items.len().div_ceil(thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_PARTS));
+        let mut parts = Vec::new();
+        while items.len() > size {
+            let from = (items.len() - 1) / size * size;
+            parts.push((from, items.split_off(from)));
         }
+        let Walker { catalog, kinds, given, old_paths, names, .. } = *self;
+        let walk = |from, items| {
+            let mut walker = Walker { catalog, kinds, given, old_paths, names, entries: Vec::new() };
+            walker.walk_items(kind, from, items, None, None, None).map(|()| walker.entries)
+        };
+        let walked = thread::scope(|scope| {
+            let walk = &walk;
+            let others: Vec<_> = parts.into_iter().rev().map(|(from, items)| scope.spawn(move || walk(from, items))).collect();
+            let own = walk(0, items);
+            // One that couldn't finish leaves the whole document to the second reading.
+            let others = others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(Value::Null)));
+            std::iter::once(own).chain(others).collect::<Result<Vec<_>, _>>()
+        })?;
+        walked.into_iter().for_each(|entries| self.entries.extend(entries));
+        Ok(())
     }
 
     /// Answers a sparse list of complaints if there are any. `annotated` gets the ids.
@@ -199,18 +233,30 @@ impl Walker<'_> {
         &mut self,
         kind: usize,
         list: Value,
+        annotated: Option<&mut Value>,
+        parent: Option<Parent<'_>>,
+        inside: Option<&Arc<Place>>,
+    ) -> Result<(), Value> {
+        match list {
+            Value::Null => Ok(()),
+            Value::Array(items) => self.walk_items(kind, 0, items, annotated, parent, inside),
+            Value::Object(fields) if fields.is_empty() => Ok(()),
+            _ => Err("expected an array".into()),
+        }
+    }
+
+    /// The items of a list that begin at its place `from`.
+    fn walk_items(
+        &mut self,
+        kind: usize,
+        from: usize,
+        items: Vec<Value>,
         mut annotated: Option<&mut Value>,
         parent: Option<Parent<'_>>,
-        inside: Option<&Rc<Place>>,
+        inside: Option<&Arc<Place>>,
     ) -> Result<(), Value> {
-        let items = match list {
-            Value::Null => return Ok(()),
-            Value::Array(items) => items,
-            Value::Object(fields) if fields.is_empty() => return Ok(()),
-            _ => return Err("expected an array".into()),
-        };
         let mut complaints = Vec::new();
-        for (at, item) in items.into_iter().enumerate() {
+        for (at, item) in (from..).zip(items) {
             let place = Place { kind, at, inside: inside.cloned() };
             let annotated = annotated.as_deref_mut().map(|list| &mut list[at]);
             if let Err(complaint) = self.walk_item(item, annotated, parent, place) {
@@ -239,9 +285,9 @@ impl Walker<'_> {
             input.remove("_ignore");
         }
         let children = self.take_children(place.kind, &mut input);
-        let id = id_of(schema, &self.kinds[place.kind].namespace, &input, parent, place.at, &self.names);
+        let id = id_of(schema, &self.kinds[place.kind].namespace, &input, parent, place.at, self.names);
         if !children.is_empty() {
-            let here = Rc::new(place.clone());
+            let here = Arc::new(place.clone());
             for (child, list) in children {
                 let Child { name, kind, field } = &self.kinds[place.kind].children[child];
                 let (name, kind, field) = (name.clone(), *kind, field.clone());

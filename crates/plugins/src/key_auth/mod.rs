@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{
     Answer, Credential, Directory, Env, Handler, Headers, Index, Instance, Method, Phases, Plugin, Request, Result, Scopes, Step,
 };
@@ -170,7 +171,7 @@ impl Handler for KeyAuth {
         if auth::is_settled(request, anonymous) {
             return Step::Next;
         }
-        let refusal = match self.search(request) {
+        let (reason, refusal) = match self.search(request) {
             Search::Found(credential) => {
                 let consumer = credential.consumer.and_then(|id| request.directory.consumer(id));
                 let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -178,11 +179,13 @@ impl Handler for KeyAuth {
                 auth::identify(request, consumer, credential, identifier);
                 return Step::Next;
             }
-            Search::Unknown => "Unauthorized",
-            Search::Missing => "No API key found in request",
-            Search::Duplicate => "Duplicate API key found",
+            Search::Unknown => (Refused::Invalid, "Unauthorized"),
+            Search::Missing => (Refused::Missing, "No API key found in request"),
+            Search::Duplicate => (Refused::Invalid, "Duplicate API key found"),
         };
-        auth::refuse(request, anonymous, || Answer::error(401, refusal).header("WWW-Authenticate", self.challenge.as_str()))
+        auth::refuse(request, anonymous, reason.by(Self::NAME), || {
+            Answer::error(401, refusal).header("WWW-Authenticate", self.challenge.as_str())
+        })
     }
 }
 

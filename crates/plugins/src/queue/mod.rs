@@ -153,19 +153,22 @@ impl<T: Entry> Queue<T> {
         if shared.settings.concurrency_limit.is_none() {
             return shared.send_at_once(entry);
         }
-        let full = {
-            let mut waiting = shared.waiting();
-            shared.make_room(&mut waiting, entry.size());
-            if waiting.entries.is_empty() {
-                waiting.since = Instant::now();
-            }
-            waiting.bytes += entry.size();
-            waiting.entries.push_back(entry);
-            shared.count.came();
-            waiting.entries.len() == 1 || waiting.entries.len() >= shared.settings.max_batch_size
-        };
-        if full {
-            shared.wake.notify_one();
+        let mut waiting = shared.waiting();
+        shared.make_room(&mut waiting, entry.size());
+        shared.add(waiting, entry);
+    }
+
+    /// Adds an entry if there is room for it, and else counts it as lost: for entries of which newer ones are worth no more.
+    pub fn push_if_room(&self, entry: T) {
+        let shared = &self.users.shared;
+        if shared.settings.concurrency_limit.is_none() {
+            return shared.send_at_once(entry);
+        }
+        let waiting = shared.waiting();
+        if shared.has_room(&waiting, entry.size()) {
+            shared.add(waiting, entry);
+        } else {
+            shared.count.lost(1);
         }
     }
 }
@@ -175,11 +178,30 @@ impl<T: Entry> Shared<T> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn add(&self, mut waiting: MutexGuard<'_, Waiting<T>>, entry: T) {
+        if waiting.entries.is_empty() {
+            waiting.since = Instant::now();
+        }
+        waiting.bytes += entry.size();
+        waiting.entries.push_back(entry);
+        self.count.came();
+        let ripe = waiting.entries.len() == 1 || waiting.entries.len() >= self.settings.max_batch_size;
+        drop(waiting);
+        if ripe {
+            self.wake.notify_one();
+        }
+    }
+
+    fn has_room(&self, waiting: &Waiting<T>, size: usize) -> bool {
+        let most_bytes = self.settings.max_bytes.unwrap_or(usize::MAX);
+        waiting.entries.len() < self.settings.max_entries && waiting.bytes.saturating_add(size) <= most_bytes
+    }
+
     /// Pushes the oldest entries out until another one of this size fits.
     fn make_room(&self, waiting: &mut Waiting<T>, size: usize) {
-        let (most, most_bytes) = (self.settings.max_entries, self.settings.max_bytes.unwrap_or(usize::MAX));
+        let most = self.settings.max_entries;
         let mut pushed_out = 0;
-        while waiting.entries.len() >= most || waiting.bytes.saturating_add(size) > most_bytes {
+        while !self.has_room(waiting, size) {
             let Some(oldest) = waiting.entries.pop_front() else { break };
             waiting.bytes -= oldest.size();
             pushed_out += 1;

@@ -35,7 +35,7 @@ fn stored(settings: &Settings) -> Result<Vec<Vault>, String> {
     let catalog = Arc::new(catalog::flavored(catalog::enabled(&settings.plugins, &lua::install(settings, Uuid::nil()))?, settings.flavor));
     let Some(schema) = catalog.entity("vaults") else { return Ok(Vec::new()) };
     runtime.block_on(async {
-        let Stores { store, embedded, postgres, .. } = Stores::open(settings, &catalog, Uuid::new_v4()).await?;
+        let Stores { store, embedded, postgres, .. } = Stores::open(settings, &catalog, Uuid::new_v4(), Vec::new()).await?;
         let mut vaults = Vec::new();
         let mut after = None;
         loop {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use portcullis_entities::routes::{Flavor, schema_for};
 use portcullis_lua::Lua;
 use portcullis_plugin::Entry;
+use portcullis_proxy::snapshot::builder::has_a_part;
 use portcullis_schema::{Catalog, ConfigSchema, Record, Schema, build};
 use portcullis_store::{Filter, Store};
 
@@ -86,6 +87,34 @@ fn env_vault() -> ConfigSchema {
     }
 }
 
+/// Entities whose rows plugins make by themselves, at run time: they are nobody's configuration.
+const MADE_AT_RUN_TIME: [&str; 6] = ["parameters", "workspaces", "oauth2_tokens", "oauth2_authorization_codes", "acme_storage", "sessions"];
+
+/// Whether rows of an entity are configuration, and not made at run time.
+pub fn is_configuration(schema: &Schema) -> bool {
+    !MADE_AT_RUN_TIME.contains(&&*schema.name)
+}
+
+/// Whether rows of an entity belong into exports. The workspace is the database's own.
+pub fn is_exported(schema: &Schema) -> bool {
+    schema.exported && schema.name != "workspaces" && schema.field("id").is_some()
+}
+
+/// Entities that a node makes something of by itself: what it serves from, and its copies of the configuration.
+pub fn watched(entries: &[Entry], catalog: &Catalog) -> Vec<Arc<Schema>> {
+    let watched = |schema: &&Arc<Schema>| {
+        has_a_part(entries, &schema.name) && schema.field("id").is_some() || is_exported(schema) && is_configuration(schema)
+    };
+    catalog.entities.iter().filter(watched).cloned().collect()
+}
+
+/// All others: whoever wants their rows asks the store.
+pub fn unwatched(entries: &[Entry], catalog: &Catalog) -> Vec<String> {
+    let watched = watched(entries, catalog);
+    let others = catalog.entities.iter().filter(|schema| !watched.iter().any(|other| other.name == schema.name));
+    others.map(|schema| schema.name.to_string()).collect()
+}
+
 /// The names of the plugins that the store has instances of.
 pub async fn plugins_in_use(catalog: &Catalog, store: &dyn Store) -> Result<BTreeSet<String>, String> {
     let mut used = BTreeSet::new();
@@ -136,6 +165,18 @@ pub fn without_handler(used: &BTreeSet<String>, entries: &[Entry]) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_something_is_made_of_is_watched() {
+        let unwatched = unwatched(portcullis_plugins::ALL, &of(&[]));
+        let has = |name: &str| unwatched.iter().any(|other| other == name);
+        for name in ["oauth2_authorization_codes", "acme_storage", "ratelimiting_metrics", "tags"] {
+            assert!(has(name) || of(&[]).entity(name).is_none(), "{name}");
+        }
+        for name in ["routes", "keyauth_credentials", "oauth2_tokens", "sessions", "keys", "filter_chains", "ca_certificates"] {
+            assert!(!has(name), "{name}");
+        }
+    }
 
     #[test]
     fn plugins_without_a_handler_are_named_the_configured_ones_first() {

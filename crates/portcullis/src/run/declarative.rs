@@ -29,8 +29,7 @@ pub async fn load(settings: &Settings, catalog: &Arc<Catalog>, publisher: &Publi
         (None, None) => Ok(None),
     });
     let Some(document) = reading.await.map_err(|error| format!("reading the configuration: {error}"))?? else { return Ok(false) };
-    let rows = document.records.into_iter().flat_map(|(schema, rows)| rows.into_iter().map(move |row| (schema.clone(), row)));
-    publisher.replace(rows.collect(), document.hash).await.map_err(|error| error.to_string())?;
+    publisher.replace(Arc::new(document)).await.map_err(|error| error.to_string())?;
     Ok(true)
 }
 

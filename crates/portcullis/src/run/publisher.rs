@@ -1,16 +1,18 @@
 //! From a committed change to the snapshot that the next request is served from.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_admin::Writer;
+use portcullis_entities::declarative::Document;
 use portcullis_proxy::gateway::Gateway;
 use portcullis_proxy::snapshot::builder::Builder;
 use portcullis_schema::{Catalog, Record, Schema};
 use portcullis_store::declarative::Declarative;
-use portcullis_store::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Operation, Store, StoreError};
+use portcullis_store::{Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Store, StoreError};
+use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{Mutex, Notify};
+use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::node::Node;
@@ -29,7 +31,6 @@ pub struct Publisher {
     declarative: Option<Arc<Declarative>>,
     catalog: Arc<Catalog>,
     serving: Mutex<Serving>,
-    published: Arc<Notify>,
 }
 
 /// What a generation of workers serves with.
@@ -40,8 +41,6 @@ struct Serving {
     feed: ChangeFeed,
     /// Some changes could not be worked in: everything is to be read again.
     stale: bool,
-    /// Rung after every publication.
-    published: Arc<Notify>,
     node: Arc<Node>,
 }
 
@@ -77,28 +76,38 @@ impl Serving {
         if reload {
             return self.reload(store, catalog).await;
         }
-        sets.iter().for_each(|applied| self.builder.apply(&applied.changes));
+        let told = Instant::now();
+        let mut served = false;
+        for applied in sets {
+            served |= self.builder.apply(&applied.changes);
+        }
+        // Codes, certificates of ACME and the like: their readers ask the store.
+        if !served {
+            return Ok(());
+        }
         let balanced = |change: &Change| matches!(&*change.schema.name, "upstreams" | "targets");
         if sets.iter().any(|applied| applied.changes.iter().any(balanced)) {
             self.builder.settle(SETTLE).await;
         }
-        self.publish();
+        self.publish(told);
         Ok(())
     }
 
     async fn reload(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
+        let told = Instant::now();
         self.stale = true;
         self.builder.load(store, catalog).await?;
         self.stale = false;
         self.node.serve_store();
         self.builder.settle(SETTLE).await;
-        self.publish();
+        self.publish(told);
         Ok(())
     }
 
-    fn publish(&self) {
+    /// Hands out what the builder holds; `told` is when this node heard of what is new in it.
+    fn publish(&self, told: Instant) {
         self.gateway.publish(self.builder.snapshot());
-        self.published.notify_one();
+        self.node.published(told.elapsed());
     }
 }
 
@@ -111,14 +120,8 @@ impl Publisher {
         gateway: Arc<Gateway>,
         node: Arc<Node>,
     ) -> Self {
-        let (feed, published) = (store.changes(), Arc::new(Notify::new()));
-        let serving = Mutex::new(Serving { builder, gateway, feed, stale: false, published: published.clone(), node });
-        Self { store, declarative, catalog, serving, published }
-    }
-
-    /// Rung after every publication; one waits at most.
-    pub fn published(&self) -> Arc<Notify> {
-        self.published.clone()
+        let serving = Mutex::new(Serving { builder, gateway, feed: store.changes(), stale: false, node });
+        Self { store, declarative, catalog, serving }
     }
 
     /// Reads the whole store and serves from it.
@@ -128,20 +131,22 @@ impl Publisher {
 
     /// Serves from these rows, in dependency order, until the store can be read.
     pub async fn load_copy(&self, rows: &[(Arc<Schema>, Record)]) {
+        let told = Instant::now();
         let mut serving = self.serving.lock().await;
-        serving.builder = serving.builder.of(rows.iter().map(|(schema, record)| (&**schema, record)));
+        serving.builder = serving.builder.emptied().holding(rows.iter().map(|(schema, record)| (&**schema, record)));
         serving.builder.settle(SETTLE).await;
-        serving.publish();
+        serving.publish(told);
     }
 
     /// Goes over to a new generation: the builder is loaded and its first snapshot is out before this returns.
     pub async fn renew(&self, mut builder: Builder, gateway: Arc<Gateway>) -> Result<(), StoreError> {
+        let told = Instant::now();
         let mut serving = self.serving.lock().await;
         builder.load(&*self.store, &self.catalog).await?;
         builder.settle(SETTLE).await;
         (serving.builder, serving.gateway) = (builder, gateway);
         serving.node.serve_store();
-        serving.publish();
+        serving.publish(told);
         Ok(())
     }
 
@@ -154,9 +159,12 @@ impl Publisher {
             if wait && matches!(bell.recv().await, Err(RecvError::Closed)) {
                 return;
             }
-            let caught_up = self.serving.lock().await.catch_up(&*self.store, &self.catalog).await;
+            let mut serving = self.serving.lock().await;
+            let caught_up = serving.catch_up(&*self.store, &self.catalog).await;
             wait = caught_up.is_ok();
             if let Err(error) = caught_up {
+                serving.node.not_published();
+                drop(serving);
                 error!(%error, "changes of the store are not served yet");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -171,32 +179,45 @@ impl Writer for Publisher {
             // What stands in the feed before it is worked in first; the store tells its feed before it answers.
             let applied = self.store.apply(changes).await?;
             if let Err(error) = serving.catch_up(&*self.store, &self.catalog).await {
+                serving.node.not_published();
                 error!(%error, "a change is stored but not served yet");
             }
             Ok(applied)
         })
     }
 
-    fn replace(&self, rows: Vec<(Arc<Schema>, Record)>, hash: String) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn replace(&self, document: Arc<Document>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let Some(declarative) = &self.declarative else {
+            let Some(declarative) = self.declarative.clone() else {
                 return Err(StoreError::Unavailable("this store takes no whole configuration".to_owned()));
             };
+            let told = Instant::now();
             let mut serving = self.serving.lock().await;
             // Everything may have changed: a fresh build is both simpler and quicker than working every removal in. It is made
-            // of the rows at hand, and dropped should the store refuse them.
-            let builder = serving.builder.of(rows.iter().map(|(schema, record)| (&**schema, record)));
-            let mut operations = Vec::with_capacity(rows.len() + 1);
-            operations.push(Operation::Clear);
-            operations.extend(rows.into_iter().map(|(schema, record)| Operation::Insert(schema, record)));
-            let applied = self.store.apply(ChangeSet { operations }).await?;
-            declarative.set_hash(hash);
+            // beside the store's own, and dropped should the store refuse the rows.
+            let hash = document.hash.clone();
+            let (fresh, stored) = (serving.builder.emptied(), Arc::clone(&document));
+            let building = spawn_blocking(move || fresh.holding(all(&document.records)));
+            let applied = spawn_blocking(move || declarative.replace(&stored.records));
+            let (builder, applied) = (building.await.map_err(|_| unfinished())?, applied.await.map_err(|_| unfinished())??);
+            if let Some(declarative) = &self.declarative {
+                declarative.set_hash(hash);
+            }
             // It is worked in already, and so is what came before it: its rows are gone.
             while serving.feed.try_recv().is_ok_and(|told| told.version < applied.version) {}
             serving.builder = builder;
             serving.builder.settle(SETTLE).await;
-            serving.publish();
+            serving.publish(told);
             Ok(())
         })
     }
+}
+
+/// Every row with its schema.
+fn all(records: &[(Arc<Schema>, Vec<Record>)]) -> impl Iterator<Item = (&Schema, &Record)> {
+    records.iter().flat_map(|(schema, rows)| rows.iter().map(move |row| (&**schema, row)))
+}
+
+fn unfinished() -> StoreError {
+    StoreError::Unavailable("the configuration could not be worked in".to_owned())
 }

@@ -6,7 +6,7 @@ use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
 use portcullis_store::embedded::{self, Embedded};
-use portcullis_store::postgres::{Postgres, Trouble};
+use portcullis_store::postgres::{self, Postgres, Trouble};
 use tracing::error;
 use uuid::Uuid;
 
@@ -25,10 +25,10 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens the store. `node` is this node's id.
+    /// Opens the store. `node` is this node's id; what others do to rows of `unwatched` entities is not heard of.
     ///
     /// Errors with one line; a database that is away is no error when there is a copy of what was last served.
-    pub async fn open(settings: &Settings, catalog: &Arc<Catalog>, node: Uuid) -> Result<Self, String> {
+    pub async fn open(settings: &Settings, catalog: &Arc<Catalog>, node: Uuid, unwatched: Vec<String>) -> Result<Self, String> {
         match settings.database {
             Database::Embedded => {
                 let file = settings.prefix.join("portcullis.db");
@@ -40,7 +40,7 @@ impl Stores {
                 Ok(Self { store: store.clone(), embedded: None, postgres: None, declarative: Some(store), copy: None })
             }
             Database::Postgres => {
-                let how = conf::postgres::settings(settings, node);
+                let how = postgres::Settings { unwatched, ..conf::postgres::settings(settings, node) };
                 let (store, copy) = match Postgres::open(how.clone(), catalog) {
                     Ok(store) => (store, None),
                     Err(trouble) => {

@@ -7,6 +7,7 @@
 //! - [`client`]: who is calling, and which proxies in front of us are believed
 //! - [`debug`]: what a request is told that asks where its time went
 //! - [`enforce`]: protocol rules of a route (426, redirects, gRPC)
+//! - [`extra`]: what is counted beyond Kong's metrics
 //! - [`forward`]: picking a target, trying it, trying another
 //! - [`grpc`]: what gRPC clients get instead
 //! - [`upstream_head`]: the request head as it goes on
@@ -18,6 +19,7 @@ pub mod client;
 mod debug;
 mod enforce;
 pub mod errors;
+mod extra;
 mod forward;
 mod grpc;
 mod respond;
@@ -28,6 +30,8 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics, Phase};
+use portcullis_plugin::log_lines::{self, RequestLines};
 use portcullis_plugin::{
     Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Stage, Step, Try, Upstream,
 };
@@ -95,38 +99,19 @@ impl Service for Worker {
         self.count_request();
         let current = self.current();
         let mut request = self.request(mem::take(head), down, &current);
-        let mut trace = Trace { debug: self.debug(&mut request), ..Trace::default() };
-        let mut resolved = Resolved::new();
-        let outcome = self.run(&current, &mut request, down, &mut trace, &mut resolved).await;
-        let (response, source) = match outcome {
-            Ok(response) => (response, Source::Service),
-            Err(end) => self.conclude(end, &mut request, down, &mut trace, &resolved).await,
-        };
-        if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
-            self.log(&request, &response, source, &trace, down, &resolved);
+        let extra = self.gateway.extra.as_deref();
+        let _in_flight = extra.map(ExtraMetrics::enter);
+        let lines = log_lines::are_wanted().then(RequestLines::default);
+        if let Some(lines) = &lines {
+            request.context.set(lines.clone());
         }
-        if let Some(debug) = &trace.debug {
-            debug.log(&request, &trace);
-        }
-        if let Some((format, tap)) = &self.access_log {
-            let now = Instant::now();
-            let facts = Facts {
-                request: &request,
-                response: &response,
-                source,
-                trace: &trace,
-                now,
-                now_ms: (self.wall_clock_ns(now) / 1_000_000) as u64,
-                request_bytes: down.bytes_received(),
-                response_bytes: down.bytes_sent(),
-                body_bytes: down.body_bytes_sent(),
-            };
-            facts.write(format, tap);
+        log_lines::scope(lines, self.attend(&current, &mut request, down)).await;
+        if let Some(extra) = extra {
+            extra::count(extra, &request);
         }
         *head = mem::take(&mut request.head);
         self.give_buffer(mem::take(&mut request.upstream.path));
         self.give_headers(mem::take(&mut request.response_headers));
-        down.worker().give_response(response);
     }
 
     fn refuse(&self, refusal: &Refusal, head: &RequestHead, peer: &Peer) -> (ResponseHead, Vec<u8>) {
@@ -141,6 +126,39 @@ impl Service for Worker {
 }
 
 impl Worker {
+    /// The request's life, from its route to its log.
+    async fn attend(&self, current: &Current, request: &mut Request, down: &mut Downstream) {
+        let mut trace = Trace { debug: self.debug(request), ..Trace::default() };
+        let mut resolved = Resolved::new();
+        let outcome = self.run(current, request, down, &mut trace, &mut resolved).await;
+        let (response, source) = match outcome {
+            Ok(response) => (response, Source::Service),
+            Err(end) => self.conclude(end, request, down, &mut trace, &resolved).await,
+        };
+        if resolved.iter().any(|bound| bound.phases.has(Phases::LOG)) {
+            self.log(request, &response, source, &trace, down, &resolved);
+        }
+        if let Some(debug) = &trace.debug {
+            debug.log(request, &trace);
+        }
+        if let Some((format, tap)) = &self.access_log {
+            let now = Instant::now();
+            let facts = Facts {
+                request,
+                response: &response,
+                source,
+                trace: &trace,
+                now,
+                now_ms: (self.wall_clock_ns(now) / 1_000_000) as u64,
+                request_bytes: down.bytes_received(),
+                response_bytes: down.bytes_sent(),
+                body_bytes: down.body_bytes_sent(),
+            };
+            facts.write(format, tap);
+        }
+        down.worker().give_response(response);
+    }
+
     fn request(&self, head: RequestHead, down: &Downstream, current: &Rc<Current>) -> Request {
         let client = client_of(&self.gateway.settings, &head.headers, down);
         self.request_of(head, client, current)
@@ -306,9 +324,13 @@ impl Worker {
             request_bytes: down.bytes_received(),
             response_bytes: down.bytes_sent(),
         };
+        let timing = self.gateway.extra.as_deref().filter(|extra| extra.groups().has(ExtraGroups::PLUGINS));
         for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::LOG)) {
-            if let Ok(handler) = &bound.handler {
-                handler.log(&exchange);
+            let Ok(handler) = &bound.handler else { continue };
+            let begun = timing.map(|_| Instant::now());
+            handler.log(&exchange);
+            if let (Some(extra), Some(begun)) = (timing, begun) {
+                extra.took(bound.entry.name, Phase::Log, begun.elapsed());
             }
         }
         self.give_buffer(uri);

@@ -107,7 +107,7 @@ impl Builder {
     }
 
     /// A builder like this one that holds nothing yet.
-    fn emptied(&self) -> Self {
+    pub fn emptied(&self) -> Self {
         let certificates = self.work.certificates.emptied();
         let fresh = Self::new(self.entries, self.env.clone(), self.registry.clone(), certificates, self.work.workspace);
         Self { loading: true, flavor: self.flavor, vaults: self.vaults.emptied(), ..fresh }
@@ -146,12 +146,11 @@ impl Builder {
         Ok(())
     }
 
-    /// A builder like this one of these rows and no others, in dependency order: what [`Builder::load`] would read from a
-    /// store that holds just them. This one stays as it is.
-    pub fn of<'a>(&self, rows: impl Iterator<Item = (&'a Schema, &'a Record)>) -> Self {
-        let mut fresh = self.emptied();
-        fresh.take(rows);
-        fresh.complete()
+    /// One that was [emptied](Builder::emptied), with these rows, in dependency order: what [`Builder::load`] would read from a
+    /// store that holds just them.
+    pub fn holding<'a>(mut self, rows: impl Iterator<Item = (&'a Schema, &'a Record)>) -> Self {
+        self.take(rows);
+        self.complete()
     }
 
     fn take<'a>(&mut self, rows: impl Iterator<Item = (&'a Schema, &'a Record)>) {
@@ -164,22 +163,25 @@ impl Builder {
         self.replan(&touched);
     }
 
-    /// Whether rows of this entity have a part in serving.
     fn reads(&self, entity: &str) -> bool {
-        const CORE: [&str; 9] = ["services", "routes", "consumers", "plugins", "upstreams", "targets", "certificates", "snis", "vaults"];
-        CORE.contains(&entity)
-            || entity == "ca_certificates"
-            || self.work.credentials.iter().any(|credentials| credentials.index.entity == entity)
+        has_a_part(self.entries, entity)
     }
 
     /// Works committed changes in. A row that cannot be understood is left out with a line in the log: it can only come from
     /// a store that somebody else wrote to, and everything else must go on being served.
-    pub fn apply(&mut self, changes: &[Change]) {
+    ///
+    /// Answers whether the snapshot is another now: what nobody serves from changes nothing.
+    pub fn apply(&mut self, changes: &[Change]) -> bool {
         let mut touched = Vec::new();
+        let mut worked = false;
         for change in changes {
-            self.change(&change.schema.name, change.id, change.old.as_ref(), change.new.as_ref(), &mut touched);
+            if self.reads(&change.schema.name) {
+                self.change(&change.schema.name, change.id, change.old.as_ref(), change.new.as_ref(), &mut touched);
+                worked = true;
+            }
         }
         self.replan(&touched);
+        worked
     }
 
     fn replan(&mut self, touched: &[(Option<Uuid>, Option<Uuid>)]) {
@@ -430,6 +432,13 @@ impl Builder {
             self.work.plugins.insert(bound);
         }
     }
+}
+
+/// Whether rows of this entity have a part in serving, with these plugins.
+pub fn has_a_part(entries: &[Entry], entity: &str) -> bool {
+    const CORE: [&str; 10] =
+        ["services", "routes", "consumers", "plugins", "upstreams", "targets", "certificates", "snis", "vaults", "ca_certificates"];
+    CORE.contains(&entity) || entries.iter().flat_map(|entry| entry.indexes).any(|index| index.entity == entity)
 }
 
 fn upstream_of(record: &Record) -> Option<Uuid> {

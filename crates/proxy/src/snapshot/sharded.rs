@@ -1,7 +1,8 @@
 //! A hash table that is cheap to copy: a fixed number of shards, each shared until it is written to.
 //!
 //! A snapshot and the one after it share every shard that the change between them did not touch, so a change costs one
-//! shard's copy and not the table's, while a look-up costs one hash as in an ordinary table.
+//! shard's copy and not the table's, while a look-up costs one hash as in an ordinary table. A table that no change touched is
+//! one pointer to its copies.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -19,14 +20,15 @@ pub trait Keyed {
 
 #[derive(Clone)]
 pub struct Sharded<V> {
-    shards: Vec<Arc<HashTable<V>>>,
+    /// None until there is a value.
+    shards: Arc<[Arc<HashTable<V>>]>,
     hasher: RandomState,
     len: usize,
 }
 
 impl<V> Default for Sharded<V> {
     fn default() -> Self {
-        Self { shards: Vec::new(), hasher: RandomState::default(), len: 0 }
+        Self { shards: Arc::from([]), hasher: RandomState::default(), len: 0 }
     }
 }
 
@@ -60,7 +62,7 @@ impl<V: Keyed + Clone> Sharded<V> {
         }
         let hash = self.hasher.hash_one(value.key());
         let hasher = &self.hasher;
-        let shard = Arc::make_mut(&mut self.shards[Self::shard_of(hash)]);
+        let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[Self::shard_of(hash)]);
         if let Some(old) = shard.find_mut(hash, |old| old.key() == value.key()) {
             return Some(std::mem::replace(old, value));
         }
@@ -74,9 +76,9 @@ impl<V: Keyed + Clone> Sharded<V> {
             return None;
         }
         let hash = self.hasher.hash_one(key);
-        let shard = &mut self.shards[Self::shard_of(hash)];
-        shard.find(hash, |value| value.key() == key)?;
-        let entry = Arc::make_mut(shard).find_entry(hash, |value| value.key() == key).ok()?;
+        let at = Self::shard_of(hash);
+        self.shards[at].find(hash, |value| value.key() == key)?;
+        let entry = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at]).find_entry(hash, |value| value.key() == key).ok()?;
         self.len -= 1;
         Some(entry.remove().0)
     }

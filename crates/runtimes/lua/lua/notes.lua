@@ -43,7 +43,8 @@ local function write(level, ...)
   if not native.log_is_on(level) then return end
   local owner = native.phase() ~= "init" and native.owner():match("^[^:]*") or ""
   local prefix = owner ~= "" and "[kong] [" .. owner .. "] " or "[kong] "
-  native.log(level, prefix .. joined(...))
+  -- Whoever called the function that called this one.
+  native.log(level, prefix, joined(...), 3)
 end
 for name, level in pairs(levels) do
   log[name] = function(...) write(level, ...) end
@@ -71,15 +72,20 @@ log.inspect = setmetatable({ on = function() end, off = function() end }, { __ca
   for at = 1, select("#", ...) do out[at] = inspected((select(at, ...)), 0) end
   write(levels.debug, table.concat(out, " "))
 end })
-function log.deprecation(...) write(levels.warn, ...) end
+log.deprecation = setmetatable({ write = function(...) write(levels.warn, ...) end }, { __call = function(_, ...) write(levels.warn, ...) end })
 function log.serialize() return native.serialize() end
 function log.set_serialize_value(key, value, options)
   if type(key) ~= "string" then error("key must be a string", 2) end
+  local kind = type(value)
+  if kind == "thread" then value = nil end
   local mode = options and options.mode or "set"
   if mode ~= "set" and mode ~= "add" and mode ~= "replace" then error("mode must be 'set', 'add' or 'replace'", 2) end
   native.set_log_field(key, value, mode)
 end
-function log.new() return log end
+function log.new(namespace)
+  if type(namespace) ~= "string" then error("namespace must be a string", 2) end
+  return log
+end
 function log.set_format() end
 function log.reset_format() end
 kong.log = setmetatable(log, { __call = function(_, ...) write(levels.notice, ...) end })
@@ -103,4 +109,21 @@ kong.tracing = {
   process_span = function() end,
   new = function() return kong.tracing end,
 }
-kong.telemetry = { log = function() return true end }
+
+-- kong.telemetry
+local function telemetry_log(plugin_name, plugin_config, message_type, message, attributes)
+  if type(plugin_name) ~= "string" then return nil, "plugin_name must be a string" end
+  if type(plugin_config) ~= "table" then return nil, "plugin_config must be a table" end
+  if type(message_type) ~= "string" then return nil, "message_type must be a string" end
+  if message and type(message) ~= "string" then return nil, "message must be a string" end
+  if attributes and type(attributes) ~= "table" then return nil, "attributes must be a table" end
+  attributes = attributes or {}
+  attributes["message.type"] = message_type
+  attributes["plugin.name"] = plugin_name
+  attributes["plugin.id"] = plugin_config.__plugin_id
+  attributes["plugin.instance.name"] = plugin_config.plugin_instance_name
+  if native.telemetry(message or nil, attributes, 2) then return true end
+  return nil, "Telemetry logging is disabled: log entry will not be recorded. "
+    .. "Ensure the OpenTelemetry plugin is correctly configured to report logs in order to use this feature."
+end
+kong.telemetry = { log = telemetry_log }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::sorted::Sorted;
-use crate::layout::{Cell, Indexed, Layout, tags_of};
+use crate::layout::{Cell, Indexed, Layout, Unique, tags_of};
 use crate::transact::{Fault, Rows, Stored, show};
 use crate::{Filter, Key, Page, Tags};
 
@@ -25,24 +25,24 @@ pub(super) struct Contents {
 
 /// A copy shares everything that isn't written to.
 #[derive(Clone, Default)]
-struct Table {
-    rows: Sorted<Row>,
+pub(super) struct Table {
+    pub rows: Sorted<Row>,
     /// In the order of the layout's uniques: hashes of values, and the rows that have them. What has the hash that is looked
     /// for is read to see whether it has the value too.
-    uniques: Vec<Sorted<(u64, Uuid)>>,
+    pub uniques: Vec<Sorted<(u64, Uuid)>>,
     /// `(parent, row)`, in the order of the layout's foreigns.
-    children: Vec<Sorted<(Uuid, Uuid)>>,
-    tags: Sorted<(Arc<str>, Uuid)>,
+    pub children: Vec<Sorted<(Uuid, Uuid)>>,
+    pub tags: Sorted<(Arc<str>, Uuid)>,
     /// Rows that have tags.
-    tagged: Sorted<Uuid>,
+    pub tagged: Sorted<Uuid>,
 }
 
 #[derive(Clone)]
-struct Row {
-    id: Uuid,
+pub(super) struct Row {
+    pub id: Uuid,
     /// See [`pack`].
-    text: Arc<str>,
-    expires_at: Option<NonZeroU64>,
+    pub text: Arc<str>,
+    pub expires_at: Option<NonZeroU64>,
 }
 
 impl PartialEq for Row {
@@ -82,42 +82,63 @@ impl Row {
 /// Before the text of a record that is kept as it is.
 const WHOLE: char = '=';
 
-/// A record as text: without what is null, and without the id, if [`unpack`] puts back exactly that.
-fn pack(described: &crate::layout::Table, id: Uuid, record: &Record) -> serde_json::Result<String> {
-    let spelled =
-        record.get("id").and_then(Value::as_str).is_some_and(|text| id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text);
-    // Both are sorted by name. Of what isn't in the schema, all is kept.
-    let mut due = described.kept.iter().map(String::as_str).peekable();
-    let mut left = Vec::with_capacity(record.len());
-    for (field, value) in record {
-        let known = due.next_if_eq(&field.as_str()).is_some();
-        if !known || !(value.is_null() || field == "id") {
-            left.push((field, value));
+/// A record as text: its values in the order of their names, references as ids, without the id itself and the nulls at the end.
+/// Whole, if [`unpack`] would not put back exactly the same. What a time to live says is kept beside it.
+pub(super) fn pack(described: &crate::layout::Table, id: Uuid, record: &Record) -> serde_json::Result<String> {
+    let Some(values) = values(described, id, record) else { return Ok(format!("{WHOLE}{}", serde_json::to_string(record)?)) };
+    let mut text = Vec::with_capacity(256);
+    serde_json::Serializer::new(&mut text).collect_seq(values)?;
+    String::from_utf8(text).map_err(serde_json::Error::custom)
+}
+
+/// What is written of a record; none if it hasn't just the fields of a complete row, as they are always spelled.
+fn values<'a>(described: &crate::layout::Table, id: Uuid, record: &'a Record) -> Option<Vec<&'a Value>> {
+    let mut values = Vec::with_capacity(record.len());
+    let mut last = 0;
+    // Both are sorted by name.
+    let mut kept = described.kept.iter();
+    for (field, value) in record.iter().filter(|(field, _)| !described.schema.ttl || *field != "ttl") {
+        let kept = kept.next().filter(|kept| kept.name == *field)?;
+        if field == "id" {
+            let spelled = id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == value.as_str()?;
+            spelled.then_some(())?;
+            continue;
+        }
+        let written = match value {
+            Value::Object(reference) if kept.reference => match reference.get("id") {
+                Some(id @ Value::String(_)) if reference.len() == 1 => id,
+                _ => return None,
+            },
+            Value::Null => value,
+            _ if kept.reference => return None,
+            _ => value,
+        };
+        values.push(written);
+        if !written.is_null() {
+            last = values.len();
         }
     }
-    if !spelled || due.next().is_some() {
-        return Ok(format!("{WHOLE}{}", serde_json::to_string(record)?));
-    }
-    let mut text = Vec::with_capacity(256);
-    serde_json::Serializer::new(&mut text).collect_map(left)?;
-    String::from_utf8(text).map_err(serde_json::Error::custom)
+    kept.next().is_none().then_some(())?;
+    values.truncate(last);
+    Some(values)
 }
 
 fn unpack(described: &crate::layout::Table, id: Uuid, text: &str) -> serde_json::Result<Record> {
     if let Some(whole) = text.strip_prefix(WHOLE) {
         return serde_json::from_str(whole);
     }
-    let mut record: Record = serde_json::from_str(text)?;
-    record.insert("id".to_owned(), id.to_string().into());
-    for field in &described.kept {
-        if !record.contains_key(field) {
-            record.insert(field.clone(), Value::Null);
-        }
-    }
-    Ok(record)
+    let mut values = serde_json::from_str::<Vec<Value>>(text)?.into_iter();
+    let mut value = |kept: &crate::layout::Kept| match kept.name.as_str() {
+        "id" => id.to_string().into(),
+        _ => match values.next() {
+            Some(id @ Value::String(_)) if kept.reference => Value::Object(Record::from_iter([("id".to_owned(), id)])),
+            value => value.unwrap_or_default(),
+        },
+    };
+    Ok(described.kept.iter().map(|kept| (kept.name.clone(), value(kept))).collect())
 }
 
-fn hash_of(cell: &Cell) -> u64 {
+pub(super) fn hash_of(cell: &Cell) -> u64 {
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     HASHER.hash_one(cell)
 }
@@ -126,6 +147,10 @@ fn hash_of(cell: &Cell) -> u64 {
 type Siblings<'a> = (&'a Sorted<(Uuid, Uuid)>, Uuid);
 
 impl Contents {
+    pub fn new(version: u64, tables: Vec<Table>) -> Self {
+        Self { version, tables: tables.into_iter().map(Arc::new).collect() }
+    }
+
     pub fn empty(layout: &Layout) -> Self {
         let table = |described: &crate::layout::Table| Table {
             uniques: vec![Sorted::default(); described.uniques.len()],
@@ -218,7 +243,7 @@ impl Contents {
 }
 
 impl Table {
-    fn row(&self, id: Uuid) -> Option<&Row> {
+    pub fn row(&self, id: Uuid) -> Option<&Row> {
         self.rows.get(|row| row.id.cmp(&id))
     }
 
@@ -325,6 +350,12 @@ impl Table {
 /// A value that is computed from others as a row is loaded.
 const DIGEST: &str = "cert_digest";
 
+/// Whether two rows may not share a value. Kong compares what a document says, and nobody says a digest: a certificate may be
+/// there twice.
+pub(super) fn is_told_apart(unique: &Unique) -> bool {
+    !matches!(unique.fields.as_slice(), [field] if field == DIGEST)
+}
+
 /// The next contents while a change set is being applied. Dropped when it is refused: nothing happened then.
 pub(super) struct Draft<'a> {
     layout: &'a Layout,
@@ -356,8 +387,7 @@ impl Rows for Draft<'_> {
 
     fn holder(&mut self, table: usize, unique: usize, cell: &Cell) -> Result<Option<(Uuid, Option<u64>)>, Fault> {
         let described = &self.layout.tables[table];
-        // Kong compares what a document says, and nobody says a digest: a certificate may be there twice.
-        if matches!(described.uniques[unique].fields.as_slice(), [field] if field == DIGEST) {
+        if !is_told_apart(&described.uniques[unique]) {
             return Ok(None);
         }
         let row = self.tables[table].holder(described, unique, cell)?;

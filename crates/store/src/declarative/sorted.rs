@@ -29,6 +29,16 @@ struct Place {
 }
 
 impl<T: Ord + Clone> Sorted<T> {
+    /// Of items that are in order, each once.
+    pub fn of(items: Vec<T>) -> Self {
+        let mut chunks = Vec::with_capacity(items.len().div_ceil(CHUNK));
+        let mut items = items.into_iter();
+        while items.len() > 0 {
+            chunks.push(Arc::new(items.by_ref().take(CHUNK).collect()));
+        }
+        Self { chunks }
+    }
+
     /// The place of the first item that doesn't lie before; `before` holds for a front part of the list only.
     fn seek(&self, before: impl Fn(&T) -> bool) -> Place {
         let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(&before));
@@ -138,6 +148,17 @@ mod tests {
             assert_eq!(sorted.from(|other| *other < item).next(), set.range(item..).next());
             assert_eq!(sorted.rank(|other| *other < item), set.range(..item).count());
         }
+    }
+
+    #[test]
+    fn a_list_made_at_once_is_like_one_made_item_by_item() {
+        let mut one_by_one = Sorted::default();
+        (0..1000).for_each(|item| one_by_one.insert(item));
+        let mut at_once = Sorted::of((0..1000).collect());
+        assert_eq!((all(&at_once), at_once.chunks.len()), (all(&one_by_one), one_by_one.chunks.len()));
+        at_once.insert(2000);
+        assert_eq!(at_once.rank(|other| *other < 2000), 1000);
+        assert!(all(&Sorted::of(Vec::new())).is_empty());
     }
 
     #[test]

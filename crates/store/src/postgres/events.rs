@@ -104,7 +104,7 @@ pub(super) enum By {
 pub(super) fn named(shared: &Shared, key: &str) -> Named {
     // What isn't kept here, versions of the router among it, says nothing about rows.
     let Some((entity, values)) = key.split_once(':') else { return Named::Nothing };
-    let Some(place) = shared.layout.place(entity) else { return Named::Nothing };
+    let Some(place) = shared.layout.place(entity).filter(|_| shared.is_watched(entity)) else { return Named::Nothing };
     let table = &shared.layout.tables[place];
     let value = values.rsplit_once(':').and_then(|(values, _workspace)| values.strip_suffix("::::"));
     match (table.schema.cache_key, value) {

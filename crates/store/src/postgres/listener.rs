@@ -228,7 +228,7 @@ impl Listener {
             let from_kong = !self.kin.contains(&node) && node != self.shared.node;
             match channel.unwrap_or_default() {
                 CHANNEL => match events::heard(data.unwrap_or_default()) {
-                    Some(changes) => heard.extend(changes),
+                    Some(changes) => heard.extend(changes.into_iter().filter(|change| self.shared.is_watched(&change.entity))),
                     None => reload = true,
                 },
                 "invalidations" if from_kong => match events::named(&self.shared, data.unwrap_or_default()) {

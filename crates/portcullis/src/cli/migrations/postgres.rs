@@ -58,7 +58,7 @@ pub fn before_start(terminal: Terminal, arguments: &Arguments, settings: &Settin
     let connected = Command::reach(terminal, arguments, settings, &runtime)?;
     let mut command = match connected {
         Ok(command) => command,
-        Err(Trouble::Away(cause)) if stores::copies(settings).is_some_and(|copies| !copies.list().is_empty()) => {
+        Err(Trouble::Away(cause)) if stores::copies(settings).is_some_and(|copies| !copies.is_empty()) => {
             terminal.warn(&format!("the database is away ({cause}): starting from the last good configuration"));
             return Ok(());
         }

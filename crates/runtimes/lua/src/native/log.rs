@@ -1,8 +1,10 @@
 //! Log lines and log entries.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use mlua::{Lua, LuaString, Table, Value};
+use portcullis_plugin::log_lines::{self, Details, LogLine};
 use tracing::{debug, error, info, warn};
 
 use crate::json;
@@ -12,8 +14,9 @@ use crate::settings::Settings;
 pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<()> {
     native.set(
         "log",
-        lua.create_function(|_, (level, message): (u8, LuaString)| {
-            write(level, &message.to_string_lossy());
+        lua.create_function(|lua, (level, words, message, depth): (u8, LuaString, LuaString, usize)| {
+            let details = || Details { text: message.to_string_lossy(), attributes: caller(lua, depth) };
+            log_lines::with_details(details, || write(level, &format!("{}{}", words.to_string_lossy(), message.to_string_lossy())));
             Ok(())
         })?,
     )?;
@@ -26,6 +29,24 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
                 5 => tracing::enabled!(tracing::Level::WARN),
                 _ => true,
             })
+        })?,
+    )?;
+    native.set(
+        "telemetry",
+        lua.create_function(|lua, (message, attributes, depth): (Option<LuaString>, Table, usize)| {
+            if !log_lines::are_wanted() {
+                return Ok(false);
+            }
+            let mut told = caller(lua, depth);
+            for pair in attributes.pairs::<LuaString, Value>() {
+                let (name, value) = pair?;
+                // What has no place in the protocol is told as nothing.
+                let value = json::from_lua(&value).ok().flatten().unwrap_or(serde_json::Value::Null);
+                told.push((name.to_string_lossy().into(), value));
+            }
+            let text = message.map(|message| message.to_string_lossy()).unwrap_or_default();
+            log_lines::keep(LogLine::now(None, text, told));
+            Ok(true)
         })?,
     )?;
     let serialize = settings.serialize;
@@ -59,6 +80,28 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
             })
         })?,
     )
+}
+
+/// Where a line comes from, in Kong's words: the function that called, so many calls up.
+fn caller(lua: &Lua, depth: usize) -> Vec<(Cow<'static, str>, serde_json::Value)> {
+    let found = lua.inspect_stack(depth, |function| {
+        let (names, source) = (function.names(), function.source());
+        let mut told: Vec<(Cow<'static, str>, serde_json::Value)> = Vec::with_capacity(5);
+        if let Some(line) = function.current_line() {
+            // Numbers of Lua are floating.
+            told.push(("introspection.current.line".into(), (line as f64).into()));
+        }
+        if let Some(name) = names.name {
+            told.push(("introspection.name".into(), (*name).into()));
+        }
+        told.push(("introspection.namewhat".into(), names.name_what.unwrap_or_default().into()));
+        if let Some(text) = source.source {
+            told.push(("introspection.source".into(), (*text).into()));
+        }
+        told.push(("introspection.what".into(), source.what.into()));
+        told
+    });
+    found.unwrap_or_default()
 }
 
 /// A line at one of nginx' levels (1 is emerg, 8 is debug). Levels that tracing lacks are targets of the log.
