@@ -43,6 +43,7 @@ test: compiler ## run every test
 	@compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || command -v initdb >/dev/null || scripts/need initdb=postgresql
 	@scripts/need redis-server=redis-server
 	@[ -x /usr/sbin/slapd ] || command -v slapd >/dev/null || scripts/need slapd=slapd
+	@[ -x /usr/sbin/rsyslogd ] || command -v rsyslogd >/dev/null || scripts/need rsyslogd=rsyslog
 	@echo "make: running every test of the workspace; the black-box suites start the real program on free ports"
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace --no-fail-fast

@@ -77,6 +77,8 @@ PLUGINS = [
           headers=("x-token: Bearer " + token("bench"),)),
     alone("proxy-cache", "proxy-cache, hits", plugin("proxy-cache", strategy="memory", content_type=["text/plain"], cache_ttl=3600)),
     alone("prometheus", "prometheus, all of Kong's metrics", PROMETHEUS),
+    alone("prometheus-extra", "prometheus, all of Kong's metrics and all of extra_metrics", PROMETHEUS,
+          environment=(("KONG_EXTRA_METRICS", "all"),)),
     alone("http-log", "http-log, batches of 100",
           plugin("http-log", http_endpoint="http://@UPSTREAM@/log", queue={"max_batch_size": 100, "max_entries": 100_000})),
     alone("opentelemetry", "opentelemetry, every request traced",

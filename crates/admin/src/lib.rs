@@ -35,7 +35,8 @@ pub use answer::Answer;
 pub use call::Call;
 pub use portcullis_store::BoxFuture;
 pub use state::{
-    AddressHealth, AdminState, Connections, Extension, ExtensionHandler, HostHealth, Memory, Node, Settings, UpstreamHealth, Writer,
+    AddressHealth, AdminState, Connections, Extension, ExtensionHandler, HostHealth, Memory, Metrics, Node, Settings, UpstreamHealth,
+    Writer,
 };
 
 /// The Admin API: everything under `admin_listen`.

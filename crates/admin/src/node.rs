@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::rows::Admin;
 use crate::table::{PlainHandler, Table};
-use crate::{Call, bulk, openapi};
+use crate::{Call, Metrics, bulk, openapi};
 
 const TEXT: &str = "text/plain; charset=UTF-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 pub const ROBOTS: &str = "/robots.txt";
 /// What `/endpoints` leaves out: what is no endpoint of the API, and what Kong has not, whose list this is.
 const UNLISTED: [&str; 3] = [ROBOTS, bulk::PATH, openapi::PATH];
@@ -21,7 +22,7 @@ const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit
 const ABOUT: PlainHandler = |admin, _| Box::pin(about(admin));
 pub const STATUS: PlainHandler = |admin, call| Box::pin(status(admin, call));
 pub const DNS: PlainHandler = |admin, _| Box::pin(async { dns(admin) });
-pub const METRICS: PlainHandler = |admin, _| Box::pin(async { metrics(admin) });
+pub const METRICS: PlainHandler = |admin, call| Box::pin(async { metrics(admin, call) });
 const ENDPOINTS: PlainHandler = |admin, _| Box::pin(async { paths(admin) });
 const TIMERS: PlainHandler = |admin, _| Box::pin(async { timers(admin) });
 pub const ROBOTS_TEXT: PlainHandler = |_, _| Box::pin(async { Ok(Answer::text(TEXT, "User-agent: *\nDisallow: /").bare()) });
@@ -155,9 +156,12 @@ fn dns(admin: &Admin) -> Outcome {
     }
 }
 
-fn metrics(admin: &Admin) -> Outcome {
-    match admin.node.metrics() {
-        Some(text) => Ok(Answer::text(TEXT, text)),
+fn metrics(admin: &Admin, call: &Call) -> Outcome {
+    let accepts = call.headers.get_all(http::header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let wants_open = accepts.flat_map(|value| value.split(',')).any(|media| media.trim_start().starts_with("application/openmetrics-text"));
+    match admin.node.metrics(wants_open) {
+        Some(Metrics { open_metrics: true, text }) => Ok(Answer::text(OPEN_METRICS, text)),
+        Some(Metrics { text, .. }) => Ok(Answer::text(TEXT, text)),
         None => Err(Refusal::not_found()),
     }
 }

@@ -105,6 +105,14 @@ pub struct AddressHealth {
     pub healthy: bool,
 }
 
+/// An exposition of metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// The text is OpenMetrics, not Prometheus' older format.
+    pub open_metrics: bool,
+    pub text: String,
+}
+
 /// Facts about and controls of the running process.
 pub trait Node: Send + Sync {
     /// The Kong version that clients are told they talk to.
@@ -147,8 +155,8 @@ pub trait Node: Send + Sync {
         None
     }
 
-    /// The Prometheus exposition, if a plugin makes one.
-    fn metrics(&self) -> Option<String>;
+    /// The exposition of metrics, if a plugin makes one; in OpenMetrics' format if the client takes it and there is reason to.
+    fn metrics(&self, open_metrics: bool) -> Option<Metrics>;
     /// A value of this node's caches.
     fn cached(&self, key: &str) -> Option<Value> {
         let _ = key;

@@ -4,8 +4,8 @@ use portcullis_schema::build::*;
 use portcullis_schema::{Check, Field, Schema};
 use serde_json::{Value, json};
 
-/// The word list that a workspace's name may not be: the entities' own names.
-const TAKEN: [&str; 17] = [
+/// The core entities' names. A workspace may not be called like one.
+pub(crate) const CORE_ENTITIES: [&str; 17] = [
     "workspaces",
     "consumers",
     "certificates",
@@ -29,7 +29,7 @@ const TAKEN: [&str; 17] = [
 pub fn workspaces() -> Schema {
     let fields = vec![
         ("id", id()),
-        ("name", utf8_name().required().unique().len_min(1).not_one_of(TAKEN)),
+        ("name", utf8_name().required().unique().len_min(1).not_one_of(CORE_ENTITIES)),
         ("comment", string()),
         ("created_at", auto_timestamp()),
         ("updated_at", auto_timestamp()),

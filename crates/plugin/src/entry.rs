@@ -64,6 +64,15 @@ impl Scopes {
     pub const HTTP_NO_CONSUMER: Scopes = Scopes { consumer: false, ..Scopes::HTTP };
 }
 
+/// The text in which metrics are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// Prometheus' text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0, with exemplars.
+    OpenMetrics,
+}
+
 /// Which configured instance a handler is made for.
 #[derive(Clone, Debug, Default)]
 pub struct Instance {
@@ -120,7 +129,7 @@ pub trait Plugin: Handler + Sized {
     }
 
     /// What `GET /metrics` answers, if this plugin is the one that does.
-    const METRICS: Option<fn(&Env) -> String> = None;
+    const METRICS: Option<fn(&Env, Exposition) -> String> = None;
 }
 
 /// Makes a handler of a checked configuration.
@@ -136,7 +145,7 @@ pub struct Entry {
     pub entities: &'static (dyn Fn() -> Vec<Schema> + Send + Sync),
     pub indexes: &'static [Index],
     pub make: &'static Maker,
-    pub metrics: Option<fn(&Env) -> String>,
+    pub metrics: Option<fn(&Env, Exposition) -> String>,
     pub endpoints: fn() -> Vec<Endpoint>,
     /// The plugin may be used for connections without HTTP.
     pub streams: bool,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::Rows;
+use crate::extra_metrics::ExtraFigures;
 
 /// Process-wide values by type: counters, queues, caches that must survive a change of configuration.
 #[derive(Default)]
@@ -59,6 +60,10 @@ pub trait Node: Send + Sync {
     /// Bytes that each worker process uses, by process id.
     fn worker_memory(&self) -> Vec<(u32, u64)> {
         Vec::new()
+    }
+    /// What `extra_metrics` tells of the node itself.
+    fn extra_figures(&self) -> ExtraFigures {
+        ExtraFigures::default()
     }
     /// The CA certificates that plugins' own connections trust, in PEM (`lua_ssl_trusted_certificate`).
     fn trusted_certificates(&self) -> Arc<str> {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use portcullis_entities::consumers::Consumer;
+use portcullis_plugin::extra_metrics::AuthFailure;
 use portcullis_plugin::{Answer, Credential, Error, Headers, Request, Step};
 use portcullis_wire::headers::Name;
 
@@ -35,9 +36,13 @@ pub fn identify(request: &mut Request, consumer: Option<Arc<Consumer>>, credenti
     request.authenticate(consumer, Some(credential));
 }
 
-/// Ends an authentication that failed: as the anonymous consumer if there is one, else with the refusal.
-pub fn refuse<'a>(request: &mut Request, anonymous: Option<&str>, refusal: impl FnOnce() -> Answer) -> Step<'a> {
-    let Some(anonymous) = anonymous else { return Step::answer(refusal()) };
+/// Ends an authentication that failed: as the anonymous consumer if there is one, else with the refusal, whose
+/// reason is left to be counted.
+pub fn refuse<'a>(request: &mut Request, anonymous: Option<&str>, failure: AuthFailure, refusal: impl FnOnce() -> Answer) -> Step<'a> {
+    let Some(anonymous) = anonymous else {
+        request.context.set(failure);
+        return Step::answer(refusal());
+    };
     match request.directory.consumer_named(anonymous) {
         Some(consumer) => {
             let headers = &mut request.head.headers;

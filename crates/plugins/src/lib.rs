@@ -37,7 +37,7 @@ mod client;
 mod deprecation;
 mod grpc;
 mod header_name;
-mod http_client;
+pub mod http_client;
 mod json_fields;
 mod json_text;
 mod log_fields;

@@ -43,24 +43,19 @@ impl CustomFields {
         Ok(Self(made.collect::<Result<_>>()?))
     }
 
-    /// An exchange's record as JSON; none (and a line in the log) when it cannot be written.
-    pub fn entry(&self, exchange: &Exchange<'_>) -> Option<Vec<u8>> {
+    /// An exchange's record as JSON.
+    pub fn entry(&self, exchange: &Exchange<'_>) -> Vec<u8> {
         if self.0.is_empty() {
-            return Some(serialize::text(exchange));
+            return serialize::text(exchange);
         }
-        let mut record = serialize::record(exchange);
-        for (path, code) in &self.0 {
-            match code.value(exchange) {
-                Ok(value) => serialize::set(&mut record, path, value.unwrap_or_default()),
-                Err(cause) => tracing::error!(field = path, %cause, "a field of a log record could not be computed"),
-            }
-        }
-        match serde_json::to_vec(&record) {
-            Ok(entry) => Some(entry),
-            Err(error) => {
-                tracing::error!(%error, "a log record could not be written");
+        let computed = self.0.iter().filter_map(|(path, code)| match code.value(exchange) {
+            Ok(value) => Some((path.as_str(), value.unwrap_or_default())),
+            Err(cause) => {
+                tracing::error!(field = path, %cause, "a field of a log record could not be computed");
                 None
             }
-        }
+        });
+        let computed: Vec<_> = computed.collect();
+        serialize::text_with(exchange, &computed)
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use portcullis_entities::consumers::Consumer;
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics};
 use portcullis_plugin::{Credential, Directory, RequestId};
 use portcullis_wire::headers::Name;
 use portcullis_wire::{Headers, Pools};
@@ -27,11 +28,19 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     /// Requests answered since the start.
     pub requests: AtomicU64,
+    /// What is counted beyond Kong's metrics; none where nothing is.
+    pub(crate) extra: Option<Arc<ExtraMetrics>>,
 }
 
 impl Gateway {
     pub fn new(settings: ProxySettings, dns: Arc<Dns>, snapshot: Arc<Snapshot>) -> Self {
-        Self { settings, dns, snapshot: ArcSwap::new(snapshot), requests: AtomicU64::new(0) }
+        Self { settings, dns, snapshot: ArcSwap::new(snapshot), requests: AtomicU64::new(0), extra: None }
+    }
+
+    /// Counts what these metrics ask for.
+    pub fn with_extra(mut self, extra: Arc<ExtraMetrics>) -> Self {
+        self.extra = Some(extra).filter(|extra| extra.groups() != ExtraGroups::NONE);
+        self
     }
 
     /// Every request that starts after this returns is served from `snapshot`.
@@ -84,8 +93,8 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub pools: Rc<Pools>,
     current: RefCell<Rc<Current>>,
-    /// Our `Via` entry in HTTP/1.1 responses and in those of later versions.
-    pub(crate) via: (Vec<u8>, Vec<u8>),
+    /// Our `Via` entry in responses of HTTP/1.1, HTTP/2 and HTTP/3.
+    pub(crate) via: [Vec<u8>; 3],
     /// The second a `Date` header was last written for, and its text.
     date: RefCell<(u64, String)>,
     random: Cell<u64>,
@@ -102,7 +111,7 @@ impl Worker {
         let current = RefCell::new(Rc::new(Current { snapshot }));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         let product = &gateway.settings.product;
-        let via = (format!("1.1 {product}").into_bytes(), format!("2 {product}").into_bytes());
+        let via = ["1.1", "2", "3"].map(|version| format!("{version} {product}").into_bytes());
         Self {
             via,
             date: RefCell::default(),

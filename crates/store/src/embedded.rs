@@ -35,7 +35,7 @@ use uuid::Uuid;
 use crate::counters::{Counted, Counter};
 use crate::layout::Layout;
 use crate::transact::Fault;
-use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, system_clock};
+use crate::{Applied, BoxFuture, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Parameters, Store, StoreError, Tagged, system_clock};
 use read::Reader;
 use rows::Cells;
 use statements::Statements;
@@ -195,6 +195,22 @@ impl Store for Embedded {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
             self.write(writer::Job::Count(of, counters, answer)).await?;
+            answered.await.map_err(|_| closed())?
+        })
+    }
+
+    fn parameters(&self) -> BoxFuture<'_, Result<Parameters, StoreError>> {
+        Box::pin(self.read(|reader| {
+            let mut rows = reader.connection.prepare_cached("SELECT key, value FROM _parameters ORDER BY key")?;
+            let found = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(found.collect::<Result<_, _>>()?)
+        }))
+    }
+
+    fn set_parameters(&self, parameters: Parameters) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            self.write(writer::Job::Parameters(parameters, answer)).await?;
             answered.await.map_err(|_| closed())?
         })
     }

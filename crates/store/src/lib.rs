@@ -151,6 +151,9 @@ pub type TakeRows<'a> = &'a mut (dyn FnMut(&Arc<Schema>, Vec<Record>) + Send);
 /// Rows that [`Store::everything`] hands over at a time.
 const ROWS: usize = 1000;
 
+/// What a database says of itself (Kong's table `parameters`), by key.
+pub type Parameters = Vec<(String, String)>;
+
 /// A tag of a row: entity name, id, tag.
 pub type Tagged = (String, Uuid, String);
 
@@ -159,6 +162,20 @@ pub trait Store: Send + Sync {
     /// At most `size` rows after the row with id `after`.
     fn page<'a>(&'a self, of: &'a Arc<Schema>, after: Option<Uuid>, size: usize, filter: Filter)
     -> BoxFuture<'a, Result<Page, StoreError>>;
+    /// As [`Store::get`] for who can do with what was there a moment ago: a replica may answer.
+    fn get_replicated<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        self.get(of, key)
+    }
+    /// As [`Store::page`] for who can do with what was there a moment ago: a replica may answer.
+    fn page_replicated<'a>(
+        &'a self,
+        of: &'a Arc<Schema>,
+        after: Option<Uuid>,
+        size: usize,
+        filter: Filter,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.page(of, after, size, filter)
+    }
     /// One transaction, all or nothing.
     fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>>;
     fn changes(&self) -> ChangeFeed;
@@ -193,6 +210,14 @@ pub trait Store: Send + Sync {
     /// the same order. Not told to the feed.
     fn count(&self, _of: Counted, _counters: Vec<Counter>) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
         Box::pin(async { Err(StoreError::Unavailable("counts are kept in a database only".to_owned())) })
+    }
+    /// What the database says of itself, by key: `cluster_id` at least, where it says anything.
+    fn parameters(&self) -> BoxFuture<'_, Result<Parameters, StoreError>> {
+        Box::pin(async { Ok(Parameters::new()) })
+    }
+    /// Lets it say these, too, or other values. Not told to the feed.
+    fn set_parameters(&self, _parameters: Parameters) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Err(StoreError::Unavailable("parameters are kept in a database only".to_owned())) })
     }
     /// Whether a statement can be run now.
     fn reachable(&self) -> BoxFuture<'_, bool>;

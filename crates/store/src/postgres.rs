@@ -8,19 +8,25 @@
 //! - `migrate`: the tables and `schema_meta`
 //! - `statements`, `values`: the SQL of one entity, and its values on their way
 //! - `rows`, `read`, `writer`: the rules' view of a transaction, readers', and the writing thread
+//! - `batch`: the same for many rows at once
+//! - `replica`: a copy of the server that some readers may ask
 //! - `rehearsal`: changes that are tried and undone
 //! - `counters`: what plugins count
+//! - `parameters`: what the database says of itself
 //! - `events`, `listener`: telling other nodes and hearing from them
 //! - `fault`: Postgres' failures in an operator's words
 
+mod batch;
 mod connect;
 mod counters;
 mod events;
 mod fault;
 mod listener;
 pub mod migrate;
+mod parameters;
 mod read;
 mod rehearsal;
+mod replica;
 mod rows;
 mod statements;
 #[cfg(test)]
@@ -43,13 +49,15 @@ use crate::counters::{Counted, Counter};
 use crate::layout::{Layout, Table};
 use crate::transact::Fault;
 use crate::{
-    Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Store, StoreError, Tagged, TakeRows, system_clock,
+    Applied, BoxFuture, Change, ChangeFeed, ChangeSet, Clock, Filter, Key, Page, Parameters, Store, StoreError, Tagged, TakeRows,
+    system_clock,
 };
 use connect::Connections;
 pub use connect::Server;
 pub use fault::Trouble;
 use listener::Listener;
 use read::{Reader, Through};
+use replica::Replica;
 use statements::{Columns, Statements};
 use values::Sql;
 
@@ -62,6 +70,8 @@ const QUEUE: usize = 256;
 #[derive(Clone)]
 pub struct Settings {
     pub server: Server,
+    /// A copy of it that readers may ask who don't mind that it is a little behind (`pg_ro_*`).
+    pub replica: Option<Server>,
     /// Who writes, as `cluster_events` names nodes.
     pub node: Uuid,
     pub clock: Clock,
@@ -79,6 +89,7 @@ impl Settings {
     pub fn new(server: Server, node: Uuid) -> Self {
         Self {
             server,
+            replica: None,
             node,
             clock: system_clock(),
             poll_interval: Duration::from_secs(5),
@@ -164,6 +175,7 @@ impl Mine {
 pub struct Postgres {
     shared: Arc<Shared>,
     connections: Connections,
+    replica: Option<Replica>,
     writer: mpsc::Sender<writer::Job>,
     /// Of the runtime that the writing thread owns.
     runtime: Handle,
@@ -189,6 +201,7 @@ impl Postgres {
             .build()
             .map_err(no_thread)?;
         let connections = Connections::new(settings.server.clone()).map_err(Trouble::Unfit)?;
+        let replica = settings.replica.clone().map(Replica::new).transpose().map_err(Trouble::Unfit)?;
         let (feed, _) = broadcast::channel(FEED);
         let shared = Arc::new(Shared {
             layout: Layout::new(&catalog.entities),
@@ -221,6 +234,7 @@ impl Postgres {
         let writing = writer::Writer {
             shared: shared.clone(),
             connections: connections.clone(),
+            replica: replica.as_ref().map(|replica| replica.connections.clone()),
             runtime: runtime.handle().clone(),
             sweep_interval: settings.sweep_interval,
         };
@@ -229,7 +243,7 @@ impl Postgres {
             runtime.shutdown_background();
         };
         std::thread::Builder::new().name("store-write".to_owned()).spawn(work).map_err(no_thread)?;
-        Ok(Self { shared, connections, writer: jobs, runtime: handle })
+        Ok(Self { shared, connections, replica, writer: jobs, runtime: handle })
     }
 
     /// Removes expired rows now instead of at the next sweep. Answers how many, cascades included.
@@ -269,6 +283,24 @@ impl Postgres {
         self.present()?;
         let asked = self.runtime.spawn(question(self.shared.clone(), self.connections.clone()));
         asked.await.map_err(|_| closed())?.map_err(failed)
+    }
+
+    /// As [`Self::read`], of the replica. None if there is none, or none that answers: then the server itself is to be asked.
+    async fn read_replica<T, Asked>(&self, question: impl FnOnce(Arc<Shared>, Connections) -> Asked) -> Option<T>
+    where
+        T: Send + 'static,
+        Asked: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        // What there is to ask is known from the server.
+        let replica = self.replica.as_ref().filter(|replica| replica.is_worth_asking() && self.shared.described.get().is_some())?;
+        let asked = self.runtime.spawn(question(self.shared.clone(), replica.connections.clone()));
+        match asked.await.ok()? {
+            Ok(answer) => Some(answer),
+            Err(fault) => {
+                replica.has_failed(&fault);
+                None
+            }
+        }
     }
 }
 
@@ -361,6 +393,38 @@ impl Store for Postgres {
         })
     }
 
+    fn get_replicated<'a>(&'a self, of: &'a Arc<Schema>, key: Key) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            let (table, asked) = (self.place(of)?, key.clone());
+            let get = move |shared: Arc<Shared>, replica: Connections| async move {
+                reader(&shared, Through::Pool(&replica)).get(table, &asked).await
+            };
+            match self.read_replica(get).await {
+                Some(found) => Ok(found),
+                None => self.get(of, key).await,
+            }
+        })
+    }
+
+    fn page_replicated<'a>(
+        &'a self,
+        of: &'a Arc<Schema>,
+        after: Option<Uuid>,
+        size: usize,
+        filter: Filter,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move {
+            let (table, asked) = (self.place(of)?, filter.clone());
+            let page = move |shared: Arc<Shared>, replica: Connections| async move {
+                reader(&shared, Through::Pool(&replica)).page(table, after, size, &asked).await
+            };
+            match self.read_replica(page).await {
+                Some(page) => Ok(page),
+                None => self.page(of, after, size, filter).await,
+            }
+        })
+    }
+
     fn apply(&self, changes: ChangeSet) -> BoxFuture<'_, Result<Arc<Applied>, StoreError>> {
         Box::pin(async move {
             self.present()?;
@@ -406,6 +470,14 @@ impl Store for Postgres {
 
     fn count(&self, of: Counted, counters: Vec<Counter>) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
         Box::pin(self.read(move |_, connections| counters::count(connections, of, counters)))
+    }
+
+    fn parameters(&self) -> BoxFuture<'_, Result<Parameters, StoreError>> {
+        Box::pin(self.read(|_, connections| parameters::all(connections)))
+    }
+
+    fn set_parameters(&self, set: Parameters) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.read(|_, connections| parameters::set(connections, set)))
     }
 
     fn reachable(&self) -> BoxFuture<'_, bool> {

@@ -3,18 +3,22 @@
 
 mod acme;
 mod acme_stores;
+mod ai_providers;
 mod auth_together;
 mod bad_input;
 mod beyond_kong;
 mod bodies;
 mod config_changes;
 mod declarative;
+mod extra_metrics;
 mod forwarded;
 mod framing;
 mod grpc;
+mod http3;
 mod ldap_auth;
 mod lifecycle;
 mod limits;
+mod log_records;
 mod logs;
 mod lua;
 mod moving;

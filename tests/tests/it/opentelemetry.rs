@@ -1,9 +1,11 @@
 //! What an OpenTelemetry collector gets, read with the official definitions.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use portcullis_tests::{Gateway, Upstream, eventually};
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, metric, number_data_point};
+use portcullis_tests::{Client, Gateway, Upstream, eventually};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -149,4 +151,59 @@ fn lines_are_sent_without_traces_and_the_node_s_own_lines_too() {
     // An instance that only sends lines leaves traces alone.
     let echoed = gate.get("/echo").json();
     assert!(echoed["headers"].get("traceparent").is_none(), "{echoed}");
+}
+
+/// The metrics of a request, after what there is to check of it.
+fn metrics(body: &[u8]) -> Vec<Metric> {
+    let mut request = ExportMetricsServiceRequest::decode(body).unwrap();
+    assert_eq!((request.resource_metrics.len(), request.resource_metrics[0].scope_metrics.len()), (1, 1));
+    let mut of_resource = request.resource_metrics.remove(0);
+    assert_eq!(attributes(&of_resource.resource.unwrap().attributes)["service.name"], "kong");
+    of_resource.scope_metrics.remove(0).metrics
+}
+
+#[test]
+fn the_series_of_metrics_go_to_a_collector() {
+    let (upstream, collector) = (Upstream::start(), Upstream::start());
+    let gate = Gateway::build()
+        .set("otlp_metrics_endpoint", format!("{}/v1/metrics", collector.url()))
+        .set("otlp_metrics_headers", "X-Tenant: one")
+        .set("otlp_metrics_interval", "1")
+        .set("extra_metrics", "requests,plugins")
+        .start();
+    gate.lead_to(&upstream);
+    let config = json!({ "status_code_metrics": true, "latency_metrics": true, "bandwidth_metrics": true });
+    gate.admin().post("/plugins", json!({ "name": "prometheus", "config": config }));
+    (0..3).for_each(|_| assert_eq!(gate.get("/echo").status, 200));
+    let counted = |all: &[Metric]| {
+        let requests = all.iter().find(|metric| metric.name == "kong_http_requests_total")?;
+        let Some(metric::Data::Sum(sum)) = &requests.data else { return None };
+        assert!(sum.is_monotonic && sum.aggregation_temporality == AggregationTemporality::Cumulative as i32);
+        let [point] = &*sum.data_points else { return None };
+        let expected =
+            json!({ "service": "up", "route": "all", "code": "200", "source": "service", "workspace": "default", "consumer": "" });
+        assert_eq!(attributes(&point.attributes), expected);
+        assert!(point.start_time_unix_nano > 0 && point.time_unix_nano > point.start_time_unix_nano);
+        Some(point.value == Some(number_data_point::Value::AsInt(3)))
+    };
+    eventually("all three requests are told", || collector.seen().iter().any(|seen| counted(&metrics(&seen.body)) == Some(true)));
+    let seen = collector.seen();
+    let last = seen.last().unwrap();
+    assert_eq!((last.header("content-type"), last.header("x-tenant")), (Some("application/x-protobuf"), Some("one")));
+    let all = metrics(&last.body);
+    let find = |name: &str| all.iter().find(|metric| metric.name == name).unwrap_or_else(|| unreachable!("{name}")).data.clone();
+    let Some(metric::Data::Histogram(latency)) = find("kong_request_latency_ms") else { unreachable!() };
+    let point = &latency.data_points[0];
+    assert_eq!(point.count, 3);
+    assert_eq!((point.explicit_bounds.len(), point.explicit_bounds[0], point.bucket_counts.len()), (13, 25.0, 14));
+    assert_eq!(point.bucket_counts.iter().sum::<u64>(), 3);
+    let Some(metric::Data::Gauge(node)) = find("kong_node_info") else { unreachable!() };
+    assert_eq!(node.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+    let Some(metric::Data::Gauge(_)) = find("kong_http_requests_in_flight") else { unreachable!() };
+    let Some(metric::Data::Sum(time)) = find("kong_plugin_seconds_total") else { unreachable!() };
+    assert!(matches!(time.data_points[0].value, Some(number_data_point::Value::AsDouble(seconds)) if seconds > 0.0));
+    // The same names as at `/metrics`.
+    let mut scraper = Client::connect(gate.status());
+    let text = scraper.get("/metrics").text();
+    assert!(all.iter().all(|metric| text.contains(&format!("# TYPE {} ", metric.name))), "{text}");
 }

@@ -144,3 +144,21 @@ fn rows_that_kong_wrote_are_served_unchanged() {
     tell("router:version");
     eventually("the route goes", || node.get("/moved/echo").status == 404);
 }
+
+#[test]
+fn who_migrates_waits_for_others_kongs_among_them() {
+    let server = Postgres::shared();
+    let database = server.database();
+    // As Kong's command leaves it while it works.
+    server.run(&database, "CREATE TABLE locks (key text PRIMARY KEY, owner text, ttl timestamptz)");
+    server.run(&database, "INSERT INTO locks VALUES ('migrations', 'kong', now() + interval '1 hour')");
+    let node = on(&database);
+    let outcome = node.run(&["migrations", "bootstrap", "--lock-timeout", "0.5"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.output);
+    assert!(outcome.output.contains("aborted: another node is performing database changes"), "{}", outcome.output);
+    assert_eq!(server.run(&database, "SELECT to_regclass('services') IS NULL"), "t");
+    // A lock whose time is up is none.
+    server.run(&database, "UPDATE locks SET ttl = now() - interval '1 second'");
+    assert_eq!(node.run(&["migrations", "bootstrap"]).code, Some(0));
+    assert_eq!(server.run(&database, "SELECT count(*) FROM locks"), "0");
+}

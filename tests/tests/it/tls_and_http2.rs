@@ -70,7 +70,7 @@ pub fn settings(protocol: &str) -> (Arc<ClientConfig>, Arc<Witness>) {
 }
 
 /// A connection over TLS and the certificate that was shown.
-fn connect(address: SocketAddr, name: &str) -> (Client<StreamOwned<ClientConnection, TcpStream>>, Vec<u8>) {
+pub fn connect(address: SocketAddr, name: &str) -> (Client<StreamOwned<ClientConnection, TcpStream>>, Vec<u8>) {
     connect_with(settings("http/1.1"), address, name)
 }
 
@@ -88,6 +88,24 @@ fn connect_with(
     }
     let shown = witness.0.lock().unwrap().clone();
     (Client::over(stream), shown)
+}
+
+/// A client over TLS that speaks HTTP/1.1.
+pub fn https(address: SocketAddr, name: &str) -> Client<StreamOwned<ClientConnection, TcpStream>> {
+    connect(address, name).0
+}
+
+/// A client over TLS that speaks HTTP/2, and what drives its connection.
+pub async fn http2(address: SocketAddr, name: &str) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(settings("h2").0);
+    let stream = connector.connect(name.to_owned().try_into().unwrap(), socket).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(async move {
+        // How it ends shows in the answers.
+        let _ = connection.await;
+    });
+    (sender, driver)
 }
 
 fn common_name(certificate: &[u8]) -> String {

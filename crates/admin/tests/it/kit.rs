@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_admin::{
-    AddressHealth, AdminState, BoxFuture, Connections, HostHealth, Memory, Node, Settings, UpstreamHealth, Writer, admin, status,
+    AddressHealth, AdminState, BoxFuture, Connections, HostHealth, Memory, Metrics, Node, Settings, UpstreamHealth, Writer, admin, status,
 };
 use portcullis_entities::declarative::Document;
 use portcullis_schema::build::*;
@@ -129,8 +129,8 @@ impl Node for Facts {
         self.marks.lock().unwrap().push((target.to_owned(), address.map(str::to_owned), healthy));
         Ok(())
     }
-    fn metrics(&self) -> Option<String> {
-        Some("up 1\n".to_owned())
+    fn metrics(&self, open_metrics: bool) -> Option<Metrics> {
+        Some(Metrics { open_metrics, text: if open_metrics { "up 1\n# EOF\n" } else { "up 1\n" }.to_owned() })
     }
 }
 

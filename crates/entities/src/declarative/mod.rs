@@ -40,6 +40,12 @@ pub struct Document {
 }
 
 impl Document {
+    /// Every row as it was given, before values were computed: what an Admin API is sent.
+    pub fn given(&self) -> Vec<(Arc<Schema>, Vec<Record>)> {
+        let given = |row: &Record| row.get("id").and_then(Value::as_str).and_then(|id| self.untransformed.get(id)).unwrap_or(row).clone();
+        self.records.iter().map(|(schema, rows)| (Arc::clone(schema), rows.iter().map(given).collect())).collect()
+    }
+
     /// What `POST /config` answers: every entity by kind and id, as it was given. Written out at once, as JSON: a tree of it
     /// would be a second copy of everything.
     pub fn answer(&self) -> Result<Vec<u8>, serde_json::Error> {

@@ -191,7 +191,8 @@ fn an_export_reads_back_as_what_it_was() {
     .unwrap();
     let text = export::text(&document.records);
     assert!(text.contains("_format_version: '3.0'\n_transform: false\n"));
-    assert!(!text.contains("null"), "{text}");
+    assert!(!text.contains("null") && text.contains("  client_certificate: ~\n"), "{text}");
+    assert!(text.find("\nservices:") < text.find("\nroutes:") && text.contains("  tags:\n  - 'yes'\n  - '3.0'\n"), "{text}");
     let again = load(&catalog(), &text, Format::Yaml, 1_700_000_000.0).unwrap();
     let plain =
         |document: &Document| document.records.iter().map(|(schema, rows)| (schema.name.to_string(), rows.clone())).collect::<Vec<_>>();

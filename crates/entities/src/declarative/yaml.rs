@@ -185,44 +185,78 @@ fn number(text: &str) -> Option<Number> {
     text.parse().ok().filter(|_| is_float).and_then(Number::from_f64)
 }
 
-/// Writes a document as YAML: its lists in block style, one entry a field, values deeper down as JSON (which is YAML).
-pub fn write(document: &Map<String, Value>) -> String {
-    let mut out = String::new();
-    for (key, value) in document {
-        match value {
-            Value::Array(items) if !items.is_empty() => {
-                out.push_str(key);
-                out.push_str(":\n");
-                items.iter().for_each(|item| write_item(item, &mut out));
-            }
-            other => out.push_str(&format!("{key}: {}\n", scalar(other))),
-        }
+/// Writes one field of an entry in block style, `indent` spaces from the left, the first of an item of a list behind its dash.
+pub fn write_field(name: &str, value: &Value, indent: usize, behind_dash: bool, out: &mut String) {
+    if !behind_dash {
+        out.extend(std::iter::repeat_n(' ', indent));
     }
-    out
+    out.push_str(&text_scalar(name));
+    out.push(':');
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            out.push('\n');
+            fields.iter().for_each(|(name, value)| write_field(name, value, indent + 2, false, out));
+        }
+        Value::Array(items) if !items.is_empty() => {
+            out.push('\n');
+            items.iter().for_each(|item| write_item(item, indent, false, out));
+        }
+        Value::String(text) if is_block(text) => write_block(text, indent + 2, out),
+        other => out.push_str(&format!(" {}\n", scalar(other))),
+    }
 }
 
-fn write_item(item: &Value, out: &mut String) {
-    let Some(fields) = item.as_object().filter(|fields| !fields.is_empty()) else {
-        return out.push_str(&format!("- {}\n", scalar(item)));
-    };
-    for (at, (key, value)) in fields.iter().enumerate() {
-        out.push_str(if at == 0 { "- " } else { "  " });
-        out.push_str(&format!("{key}: {}\n", scalar(value)));
+fn write_item(item: &Value, indent: usize, behind_dash: bool, out: &mut String) {
+    if !behind_dash {
+        out.extend(std::iter::repeat_n(' ', indent));
+    }
+    out.push_str("- ");
+    match item {
+        Value::Object(fields) if !fields.is_empty() => {
+            fields.iter().enumerate().for_each(|(at, (name, value))| write_field(name, value, indent + 2, at == 0, out));
+        }
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().enumerate().for_each(|(at, item)| write_item(item, indent + 2, at == 0, out));
+        }
+        other => out.push_str(&format!("{}\n", scalar(other))),
     }
 }
 
 fn scalar(value: &Value) -> String {
     match value {
-        // What reads back as the same text needs no quotes.
-        Value::String(text) if is_plain_word(text) => text.clone(),
-        Value::String(text) if text.bytes().all(|byte| matches!(byte, b'.' | b'0'..=b'9')) && !text.is_empty() => format!("'{text}'"),
+        Value::Null => "~".to_owned(),
+        Value::String(text) => text_scalar(text),
         other => other.to_string(),
     }
 }
 
-fn is_plain_word(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.bytes().all(fits) && plain(text).is_string()
+/// Text without quotes if it reads back as the same text, in single ones if it would be something else, else as JSON.
+fn text_scalar(text: &str) -> String {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    if text.is_empty() || !text.bytes().all(safe) {
+        return Value::from(text).to_string();
+    }
+    let begins_plainly = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
+    if begins_plainly && plain(text).is_string() { text.to_owned() } else { format!("'{text}'") }
+}
+
+/// Whether text is written line by line, as certificates and code are best read.
+fn is_block(text: &str) -> bool {
+    let lines = text.strip_suffix('\n').unwrap_or(text);
+    let fits = |line: &str| line.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && line.trim_end() == line;
+    lines.contains('\n') && !lines.starts_with(['\n', ' ']) && !lines.ends_with('\n') && lines.split('\n').all(fits)
+}
+
+fn write_block(text: &str, indent: usize, out: &mut String) {
+    let lines = text.strip_suffix('\n');
+    out.push_str(if lines.is_some() { " |\n" } else { " |-\n" });
+    for line in lines.unwrap_or(text).split('\n') {
+        if !line.is_empty() {
+            out.extend(std::iter::repeat_n(' ', indent));
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
 }
 
 #[cfg(test)]
@@ -268,12 +302,66 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let document = json!({
-            "_format_version": "3.0", "_transform": false,
-            "services": [{ "name": "no", "host": "a.test", "path": "/x y", "tags": ["a"], "port": 80 }, {}],
-        });
-        let text = write(document.as_object().unwrap());
-        assert!(text.starts_with("_format_version: '3.0'\n"), "{text}");
-        assert_eq!(parse(&text).unwrap(), document);
+        let texts = [
+            "",
+            "no",
+            "~",
+            "null",
+            "1",
+            "1.5",
+            "0x1f",
+            "a.test",
+            "/x y",
+            "-",
+            "--",
+            "- a",
+            "a: b",
+            "it's",
+            "\"",
+            "# a",
+            "\u{1f3e0}",
+            "a\nb",
+            "a\nb\n",
+            "a\n\nb\n\n",
+            " a\nb",
+            "a\n  b",
+            "a \nb",
+            "\na",
+            "\n",
+            "a\r\nb",
+            "a\tb\nc",
+            "-----BEGIN X-----\nAb+/=\n-----END X-----\n",
+        ];
+        for text in texts {
+            let nested = json!({ text: [text, [text, [text, {}]], { text: text, "b": { text: [[text]], "e": [], "f": null } }] });
+            let value = json!({ "a": text, "b": [text, text], "c": nested });
+            let mut out = String::new();
+            write_field("list", &json!([value, {}, null]), 0, false, &mut out);
+            assert_eq!(parse(&out).unwrap(), json!({ "list": [value, {}, null] }), "{out}");
+        }
+    }
+
+    #[test]
+    fn it_is_laid_out_as_kongs() {
+        let mut out = String::new();
+        let route = json!({ "a": "https", "b": ["http", "https"], "c": null, "d": { "x": [{ "y": 1, "z": "3.0" }] }, "e": "x\ny\n" });
+        write_field("routes", &json!([route]), 0, false, &mut out);
+        let lines = [
+            "routes:",
+            "- a: https",
+            "  b:",
+            "  - http",
+            "  - https",
+            "  c: ~",
+            "  d:",
+            "    x:",
+            "    - y: 1",
+            "      z: '3.0'",
+            "  e: |",
+            "    x",
+            "    y",
+            "",
+        ];
+        assert_eq!(out, lines.join("\n"));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{Answer, Credential, Env, Handler, Index, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Fields, Schema};
 use serde::Deserialize;
@@ -99,19 +100,18 @@ impl Plugin for Acl {
 impl Handler for Acl {
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
         let proven = request.credential.is_some();
-        let refusal = move || if proven { forbidden() } else { Answer::error(401, "Unauthorized") };
         let consumer = request.consumer.as_ref().map(|consumer| consumer.id);
         let consumer = consumer.or_else(|| request.credential.as_ref().and_then(|credential| credential.consumer));
         let brought = request.authenticated_groups.is_some();
 
         let groups = match consumer {
             None if brought => Groups::Authenticated,
-            None => return Step::answer(refusal()),
+            None => return refuse(request, proven),
             Some(_) if brought && (!proven || self.always_use_authenticated_groups) => Groups::Authenticated,
             Some(id) => {
                 let groups = request.directory.credentials_of(ENTITY, id);
                 if groups.is_empty() && !self.denies {
-                    return Step::answer(refusal());
+                    return refuse(request, proven);
                 }
                 Groups::OfConsumer(groups)
             }
@@ -124,7 +124,7 @@ impl Handler for Acl {
             }
         };
         if named == self.denies {
-            return Step::answer(forbidden());
+            return refuse(request, true);
         }
         // A header of that name which the client sent stays when ours is hidden, as in Kong.
         if !self.hide_groups_header {
@@ -154,8 +154,11 @@ fn join<'a>(text: &mut Vec<u8>, groups: impl Iterator<Item = &'a str>) {
     }
 }
 
-fn forbidden() -> Answer {
-    Answer::error(403, "You cannot consume this service")
+/// What a client hears that has not proven who it is, or that may not pass.
+fn refuse<'a>(request: &mut Request, proven: bool) -> Step<'a> {
+    let reason = if proven { Refused::Forbidden } else { Refused::Missing };
+    request.context.set(reason.by(Acl::NAME));
+    Step::answer(if proven { Answer::error(403, "You cannot consume this service") } else { Answer::error(401, "Unauthorized") })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod config;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{Answer, Credential, Env, Handler, Index, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Fields, Record, Schema, Transform, Violations};
 use serde_json::Value;
@@ -97,13 +98,17 @@ impl Handler for BasicAuth {
         if auth::is_settled(request, anonymous) {
             return Step::Next;
         }
+        let shown = ["Proxy-Authorization", "Authorization"].into_iter().any(|name| request.head.headers.contains(name));
+        let reason = if shown { Refused::Invalid } else { Refused::Missing };
         if let Some(credential) = self.authenticated(request) {
             let consumer = credential.consumer.and_then(|id| request.directory.consumer(id));
             let username = credential.key.clone();
             auth::identify(request, consumer, credential, username.as_bytes());
             return Step::Next;
         }
-        auth::refuse(request, anonymous, || Answer::error(401, "Unauthorized").header("WWW-Authenticate", self.challenge.as_str()))
+        auth::refuse(request, anonymous, reason.by(Self::NAME), || {
+            Answer::error(401, "Unauthorized").header("WWW-Authenticate", self.challenge.as_str())
+        })
     }
 }
 

@@ -57,10 +57,9 @@ impl Plugin for FileLog {
 
 impl Handler for FileLog {
     fn log(&self, exchange: &Exchange<'_>) {
-        if let Some(mut entry) = self.fields.entry(exchange) {
-            entry.push(b'\n');
-            self.queue.push(entry.into());
-        }
+        let mut entry = self.fields.entry(exchange);
+        entry.push(b'\n');
+        self.queue.push(entry.into());
     }
 }
 

@@ -13,6 +13,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{Answer, Credential, Env, Handler, Index, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Fields, Schema};
 
@@ -118,7 +119,14 @@ impl Handler for HmacAuth {
                 Step::Next
             }
             Err(refusal) => {
-                auth::refuse(request, anonymous, || Answer::error(401, refusal).header("WWW-Authenticate", self.challenge.as_str()))
+                let reason = match refusal {
+                    "Unauthorized" => Refused::Missing,
+                    NO_DATE => Refused::Expired,
+                    _ => Refused::Invalid,
+                };
+                auth::refuse(request, anonymous, reason.by(Self::NAME), || {
+                    Answer::error(401, refusal).header("WWW-Authenticate", self.challenge.as_str())
+                })
             }
         }
     }

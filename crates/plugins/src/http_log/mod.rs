@@ -44,8 +44,6 @@ impl Plugin for HttpLog {
 
 impl Handler for HttpLog {
     fn log(&self, exchange: &Exchange<'_>) {
-        if let Some(entry) = self.fields.entry(exchange) {
-            self.queue.push(entry.into());
-        }
+        self.queue.push(self.fields.entry(exchange).into());
     }
 }

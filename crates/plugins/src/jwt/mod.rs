@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use portcullis_entities::consumers::Consumer;
 use portcullis_entities::pem;
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{Answer, Credential, Env, Handler, Index, Instance, Method, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::field::Pattern;
 use portcullis_schema::{Check, Fields, Rule, Schema};
@@ -164,7 +165,14 @@ impl Handler for Jwt {
                 request.context.set(VerifiedClaims(claims));
                 Step::Next
             }
-            Err(flaw) => auth::refuse(request, anonymous, || self.refusal(flaw)),
+            Err(flaw) => {
+                let reason = match &flaw {
+                    Flaw::Missing => Refused::Missing,
+                    Flaw::Claims(claims) if claims.contains_key("exp") => Refused::Expired,
+                    Flaw::Message(_) | Flaw::Claims(_) => Refused::Invalid,
+                };
+                auth::refuse(request, anonymous, reason.by(Self::NAME), || self.refusal(flaw))
+            }
         }
     }
 }

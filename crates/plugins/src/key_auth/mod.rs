@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{
     Answer, Credential, Directory, Env, Handler, Headers, Index, Instance, Method, Phases, Plugin, Request, Result, Scopes, Step,
 };
@@ -171,7 +172,7 @@ impl Handler for KeyAuth {
         if auth::is_settled(request, anonymous) {
             return Step::Next;
         }
-        let refusal = match self.search(request) {
+        let (reason, refusal) = match self.search(request) {
             Search::Found(credential) => {
                 let consumer = credential.consumer.and_then(|id| request.directory.consumer(id));
                 let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -179,11 +180,13 @@ impl Handler for KeyAuth {
                 auth::identify(request, consumer, credential, identifier);
                 return Step::Next;
             }
-            Search::Unknown => "Unauthorized",
-            Search::Missing => "No API key found in request",
-            Search::Duplicate => "Duplicate API key found",
+            Search::Unknown => (Refused::Invalid, "Unauthorized"),
+            Search::Missing => (Refused::Missing, "No API key found in request"),
+            Search::Duplicate => (Refused::Invalid, "Duplicate API key found"),
         };
-        auth::refuse(request, anonymous, || Answer::error(401, refusal).header("WWW-Authenticate", self.challenge.as_str()))
+        auth::refuse(request, anonymous, reason.by(Self::NAME), || {
+            Answer::error(401, refusal).header("WWW-Authenticate", self.challenge.as_str())
+        })
     }
 }
 
@@ -224,9 +227,10 @@ impl KeyAuth {
         if let Some(dashed) = &name.dashed {
             request.head.headers.remove(dashed);
         }
-        // Kong writes query and body anew, with or without the name in them; a query that loses all leaves its `?`.
+        // Kong writes query and body anew, with or without the name in them.
         if let Some(query) = request.upstream.query.as_ref().filter(|query| !query.is_empty()) {
-            request.upstream.query = Some(arguments::query_anew_without(query, &name.text));
+            let left = arguments::query_anew_without(query, &name.text);
+            request.upstream.query = (!left.is_empty()).then_some(left);
         }
         if self.key_in_body
             && let Some(body) = Body::of(request)

@@ -144,7 +144,7 @@ fn a_hidden_key_reaches_the_upstream_nowhere() {
     assert!(!request.head.headers.contains("apikey") && request.head.headers.contains("x-other"));
 
     let request = passes(config(), TestRequest::get("/keep?second=k-anna"));
-    assert_eq!(request.upstream.query.as_deref(), Some(b"".as_slice()));
+    assert_eq!(request.upstream.query, None);
 
     let part = |name: &str, value: &str| format!("--cut\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
     let form = format!("{}{}--cut--\r\n", part("apikey", "k-anna"), part("left", "here"));

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{Answer, Credential, Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Rule};
 use portcullis_wire::tls::UpstreamConfigs;
@@ -152,7 +153,9 @@ impl LdapAuth {
     }
 
     fn refuse<'a>(&self, request: &mut Request) -> Step<'a> {
-        auth::refuse(request, self.anonymous.as_deref(), || {
+        let shown = ["Proxy-Authorization", "Authorization"].into_iter().any(|name| request.head.headers.contains(name));
+        let reason = if shown { Refused::Invalid } else { Refused::Missing };
+        auth::refuse(request, self.anonymous.as_deref(), reason.by(Self::NAME), || {
             Answer::error(401, "Unauthorized").header("WWW-Authenticate", self.challenge.as_str())
         })
     }

@@ -94,7 +94,7 @@ impl Plugin for Loggly {
 impl Handler for Loggly {
     fn log(&self, exchange: &Exchange<'_>) {
         let Some(severity) = self.severities.of(exchange.response.status) else { return };
-        let Some(entry) = self.fields.entry(exchange) else { return };
+        let entry = self.fields.entry(exchange);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let priority = USER + severity.number();
         let head = format!("<{priority}>1 {} {} kong - - {} ", Moment(now).rfc3339(), self.hostname, self.structured);

@@ -19,6 +19,7 @@ mod token;
 
 use std::sync::Arc;
 
+use portcullis_plugin::extra_metrics::Refused;
 use portcullis_plugin::{Answer, Env, Handler, Index, Instance, Method, Phases, Plugin, Request, Result, Rows, Scopes, Step};
 use portcullis_schema::{Check, Record, Rule, Schema};
 use portcullis_wire::Framing;
@@ -224,7 +225,8 @@ impl Oauth2 {
             request.head.headers.remove(SCOPE_HEADER);
             request.head.headers.remove(USER_HEADER);
         }
-        auth::refuse(request, self.config.anonymous.as_deref(), || {
+        let reason = if matches!(denied, Denied::Missing) { Refused::Missing } else { Refused::Invalid };
+        auth::refuse(request, self.config.anonymous.as_deref(), reason.by(Self::NAME), || {
             let (error, description) = match denied {
                 Denied::Missing => ("invalid_request", "The access token is missing"),
                 Denied::Invalid => ("invalid_token", INVALID),

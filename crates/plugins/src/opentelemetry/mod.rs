@@ -4,15 +4,17 @@
 //! In `access` the trace is read or begun and the upstream is told; in `log` the spans of the exchange ([`span`]) and the lines
 //! that were logged on its way ([`logs`]) are written as OTLP messages ([`protobuf`]) and queued. What spans there are is the
 //! node's affair (`tracing_instrumentations`): without any, traces only go on, unsampled. Each of the two is done where its
-//! endpoint is given.
+//! endpoint is given. The node's metrics go to a collector by [`metrics`], which is no part of the plugin.
 
 mod config;
 mod logs;
+mod metrics;
 mod protobuf;
 mod span;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use crate::propagation::{Incoming, Outgoing, Propagation, TraceId, random_id};
 use crate::queue::{Queue, Queues, Send, Settings};
 pub use config::Config;
 use logs::Within;
+pub use metrics::{MetricsSender, MetricsTo};
 use protobuf::Message;
 use span::Spans;
 
@@ -74,7 +77,7 @@ impl Plugin for OpenTelemetry {
             let connect = milliseconds(config.connect_timeout, 1000);
             let headers = config.headers.iter().flatten();
             let poster = Poster::new(endpoint, "application/x-protobuf", headers, connect, timeout)?;
-            let resource = resource(&config, env);
+            let resource = resource(config.resource_attributes.as_ref().unwrap_or(&BTreeMap::new()), env);
             let described = format!("{list:?} {} {resource:?}", poster.describe());
             let settings = Settings::from(&config.queue);
             Ok(env.state.get::<Queues<_>>().get(env, Self::NAME, &described, settings, || send(poster, resource)))
@@ -185,17 +188,15 @@ impl OpenTelemetry {
 }
 
 /// `Resource`: who the spans come from.
-fn resource(config: &Config, env: &Env) -> Vec<u8> {
-    let own = config.resource_attributes.iter().flatten();
-    let given = |name: &str| config.resource_attributes.as_ref().is_some_and(|own| own.contains_key(name));
+fn resource(own: &BTreeMap<String, String>, env: &Env) -> Vec<u8> {
     let mut resource = Message::default();
     let id = env.node.id().to_string();
     for (name, value) in [("service.name", "kong"), ("service.instance.id", &id), ("service.version", env.node.version())] {
-        if !given(name) {
+        if !own.contains_key(name) {
             resource.attribute(1, name, value.as_bytes());
         }
     }
-    own.for_each(|(name, value)| resource.attribute(1, name, value.as_bytes()));
+    own.iter().for_each(|(name, value)| resource.attribute(1, name, value.as_bytes()));
     resource.0
 }
 

@@ -3,7 +3,9 @@
 //! Each thread counts in a table of its own, so that counting never waits for another worker; a scrape adds the tables up
 //! ([`exposition`]). What is counted belongs to the process and outlives configuration changes.
 
-mod exposition;
+pub(crate) mod exposition;
+mod extra;
+pub(crate) mod out;
 mod tables;
 
 #[cfg(test)]
@@ -11,7 +13,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use portcullis_plugin::{Env, Exchange, Handler, Instance, Phases, Plugin, Request, Result, Session};
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics};
+use portcullis_plugin::{Env, Exchange, Exposition, Handler, Instance, Phases, Plugin, Request, Result, Session};
 use portcullis_schema::Fields;
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,6 +47,7 @@ pub struct Config {
 pub struct Prometheus {
     config: Config,
     tables: Arc<Tables>,
+    extra: Arc<ExtraMetrics>,
     /// Counts this instance among those that tell targets' health, while it lives.
     _health: Option<tables::TellsHealth>,
 }
@@ -52,13 +56,13 @@ impl Plugin for Prometheus {
     const NAME: &'static str = "prometheus";
     const PRIORITY: i32 = 13;
     const PHASES: Phases = Phases::LOG;
-    const METRICS: Option<fn(&Env) -> String> = Some(exposition::write);
+    const METRICS: Option<fn(&Env, Exposition) -> String> = Some(exposition::write);
     type Config = Config;
 
     fn new(config: Config, _instance: &Instance, env: &Env) -> Result<Self> {
         let tables = env.state.get::<Tables>();
         let health = config.upstream_health_metrics.then(|| tables.tell_health());
-        Ok(Self { config, tables, _health: health })
+        Ok(Self { config, tables, extra: env.state.get(), _health: health })
     }
 }
 
@@ -69,6 +73,7 @@ impl Handler for Prometheus {
         let request = exchange.request;
         let consumer = if self.config.per_consumer { request.consumer.as_ref() } else { None };
         let session = request.context.get::<Session>();
+        let trace = self.extra.groups().has(ExtraGroups::EXEMPLARS).then(|| trace_of(request)).flatten();
         self.tables.count(route, request.service.as_ref(), consumer, session.is_some(), |series| {
             if self.config.status_code_metrics {
                 series.answered(session.map_or(exchange.response.status, |session| session.status), exchange.source);
@@ -83,12 +88,20 @@ impl Handler for Prometheus {
                 let latencies = &exchange.latencies;
                 let proxy = if session.is_some() { -1 } else { latencies.proxy };
                 series.measured(latencies.kong, proxy, latencies.request);
+                if let Some(trace) = &trace {
+                    series.exemplify(trace, latencies.request, request.started_at_ms);
+                }
             }
         });
         if self.config.ai_metrics {
             self.count_ai(request);
         }
     }
+}
+
+/// The trace that the request belongs to, as the plugin wrote it down that took part in it.
+fn trace_of(request: &Request) -> Option<&str> {
+    request.log_fields.iter().find(|(path, _)| path.starts_with("trace_id.")).and_then(|(_, id)| id.as_str())
 }
 
 impl Prometheus {

@@ -11,6 +11,8 @@ use portcullis_entities::services::Service;
 use portcullis_plugin::Source;
 use uuid::Uuid;
 
+use super::out::Exemplar;
+
 /// Upper bounds of the buckets of an AI provider's time, in milliseconds.
 pub const AI_BUCKETS: [u32; 14] = [250, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 10_000, 30_000, 60_000];
 /// Upper bounds of the buckets of time spent in the gateway, in milliseconds.
@@ -21,6 +23,8 @@ pub const UPSTREAM_BUCKETS: [u32; 13] = [25, 50, 80, 100, 250, 400, 700, 1000, 2
 /// Series a table may hold; what comes beyond is counted as an error instead.
 const MOST_SERIES: usize = 100_000;
 const TABLES: usize = 64;
+/// Parts of a table: a scrape holds one of them at a time, so that requests of the others go on.
+const PARTS: usize = 16;
 
 /// What a series is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +90,7 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         self.larger += other.larger;
         self.sum += other.sum;
@@ -102,6 +106,8 @@ pub struct Latencies {
     pub kong: Histogram<17>,
     pub upstream: Histogram<13>,
     pub request: Histogram<13>,
+    /// Of whole requests; the newest of each bucket.
+    pub exemplars: Vec<Exemplar>,
 }
 
 /// What is counted for one key.
@@ -138,6 +144,17 @@ impl Series {
         latencies.request.observe(&UPSTREAM_BUCKETS, request);
     }
 
+    /// Notes a request that a trace tells more about: so many milliseconds long, begun then.
+    pub fn exemplify(&mut self, trace: &str, took: i64, at_ms: u64) {
+        let Ok(value) = u64::try_from(took) else { return };
+        let bucket = UPSTREAM_BUCKETS.iter().position(|bound| value <= u64::from(*bound)).unwrap_or(UPSTREAM_BUCKETS.len()) as u8;
+        let exemplars = &mut self.latencies.get_or_insert_default().exemplars;
+        match exemplars.iter_mut().find(|exemplar| exemplar.bucket == bucket) {
+            Some(old) => *old = Exemplar { bucket, trace: trace.into(), value, at_ms },
+            None => exemplars.push(Exemplar { bucket, trace: trace.into(), value, at_ms }),
+        }
+    }
+
     fn label(&mut self, route: &Arc<Route>, service: Option<&Arc<Service>>, consumer: Option<&Arc<Consumer>>) {
         self.entities = entities(route, service);
         self.route = route.name.as_deref().map_or_else(|| route.id.to_string().into(), Into::into);
@@ -160,6 +177,13 @@ impl Series {
             sum.kong.add(&more.kong);
             sum.upstream.add(&more.upstream);
             sum.request.add(&more.request);
+            for exemplar in &more.exemplars {
+                match sum.exemplars.iter_mut().find(|known| known.bucket == exemplar.bucket) {
+                    Some(known) if known.at_ms >= exemplar.at_ms => {}
+                    Some(known) => *known = exemplar.clone(),
+                    None => sum.exemplars.push(exemplar.clone()),
+                }
+            }
         }
     }
 }
@@ -168,10 +192,13 @@ fn entities(route: &Arc<Route>, service: Option<&Arc<Service>>) -> (usize, usize
     (Arc::as_ptr(route) as usize, service.map_or(0, |service| Arc::as_ptr(service) as usize))
 }
 
+/// Series by what they are counted under.
+type Table = HashMap<Key, Series, foldhash::fast::RandomState>;
+
 /// All counts of the process.
 pub struct Tables {
     ai: Box<[Mutex<HashMap<AiKey, AiSeries>>]>,
-    tables: Box<[Mutex<HashMap<Key, Series, foldhash::fast::RandomState>>]>,
+    tables: Box<[[Mutex<Table>; PARTS]]>,
     telling_health: Arc<AtomicUsize>,
     pub errors: AtomicU64,
 }
@@ -180,7 +207,7 @@ impl Default for Tables {
     fn default() -> Self {
         Self {
             ai: (0..TABLES).map(|_| Mutex::default()).collect(),
-            tables: (0..TABLES).map(|_| Mutex::default()).collect(),
+            tables: (0..TABLES).map(|_| Default::default()).collect(),
             telling_health: Arc::default(),
             errors: AtomicU64::new(0),
         }
@@ -208,14 +235,15 @@ impl Tables {
         let key =
             Key { route: route.id, service: service.map(|service| service.id), consumer: consumer.map(|consumer| consumer.id), stream };
         // Only a scrape ever holds the lock of another thread's table.
-        let mut table = self.tables[TABLE.get()].lock().unwrap_or_else(PoisonError::into_inner);
+        let part = key.route.as_u128() as usize % PARTS;
+        let mut table = self.tables[TABLE.get()][part].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(series) = table.get_mut(&key) {
             if series.entities != entities(route, service) {
                 series.label(route, service, consumer);
             }
             return change(series);
         }
-        if table.len() >= MOST_SERIES {
+        if table.len() >= MOST_SERIES / PARTS {
             self.errors.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -247,9 +275,9 @@ impl Tables {
     }
 
     /// The sum of all tables.
-    pub fn sum(&self) -> HashMap<Key, Series, foldhash::fast::RandomState> {
-        let mut sum: HashMap<Key, Series, foldhash::fast::RandomState> = HashMap::default();
-        for table in &self.tables {
+    pub fn sum(&self) -> Table {
+        let mut sum = Table::default();
+        for table in self.tables.iter().flatten() {
             let table = table.lock().unwrap_or_else(PoisonError::into_inner);
             for (key, series) in table.iter() {
                 match sum.get_mut(key) {

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use portcullis_entities::routes::Route;
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics};
 use portcullis_plugin::testing::{TestRequest, env, plugin_in};
-use portcullis_plugin::{Exchange, Handler, Instance, Latencies, Request, ResponseHead, Session, Source};
+use portcullis_plugin::{Exchange, Exposition, Handler, Instance, Latencies, Request, ResponseHead, Session, Source};
 use serde_json::json;
 
 use super::{Prometheus, exposition};
@@ -50,7 +51,7 @@ fn what_is_switched_on_is_counted_and_told() {
     log(&plugin, Some(route.clone()), 200, 7000);
     log(&plugin, Some(route), 404, 0);
     log(&plugin, None, 404, 0);
-    let text = exposition::write(&env);
+    let text = exposition::write(&env, Exposition::Text);
     for line in [
         "kong_http_requests_total{service=\"\",route=\"r\\\"1\",code=\"200\",source=\"service\",workspace=\"default\",consumer=\"\"} 2",
         "kong_http_requests_total{service=\"\",route=\"r\\\"1\",code=\"404\",source=\"service\",workspace=\"default\",consumer=\"\"} 1",
@@ -69,11 +70,12 @@ fn what_is_switched_on_is_counted_and_told() {
 #[test]
 fn what_queues_hold_and_lose_is_told_by_plugin() {
     let env = env();
+    env.state.get::<ExtraMetrics>().switch(ExtraGroups::QUEUES);
     let count = env.state.get::<crate::queue::Counts>().of("http-log");
     (0..3).for_each(|_| count.came());
     count.left(2);
     count.lost(2);
-    let text = exposition::write(&env);
+    let text = exposition::write(&env, Exposition::Text);
     for line in ["kong_queue_entries{plugin=\"http-log\"} 1", "kong_queue_lost_total{plugin=\"http-log\"} 2"] {
         assert!(text.lines().any(|told| told == line), "{line}\n{text}");
     }
@@ -89,7 +91,7 @@ fn threads_add_up() {
             scope.spawn(|| (0..1000).for_each(|_| log(&plugin, Some(route.clone()), 200, 1)));
         }
     });
-    assert!(exposition::write(&env).contains("consumer=\"\"} 4000"));
+    assert!(exposition::write(&env, Exposition::Text).contains("consumer=\"\"} 4000"));
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn nothing_is_counted_unless_asked_for() {
     let env = env();
     let plugin: Prometheus = plugin_in(json!({}), &Instance::default(), &env);
     log(&plugin, Some(route("r")), 200, 1);
-    let text = exposition::write(&env);
+    let text = exposition::write(&env, Exposition::Text);
     assert!(!text.contains("kong_http_requests_total") && !text.contains("latency_ms"));
 }
 
@@ -117,7 +119,7 @@ fn use_of_ai_is_counted_by_provider_and_model() {
     plugin.log(&exchange);
     plugin.log(&exchange);
     silent.log(&exchange);
-    let text = exposition::write(&env);
+    let text = exposition::write(&env, Exposition::Text);
     let with = |name: &str, more: &str, value: &str| {
         format!(
             "{name}{{ai_provider=\"openai\",ai_model=\"large\",cache_status=\"\",vector_db=\"\",embeddings_provider=\"\",\
@@ -146,7 +148,7 @@ fn connections_without_http_are_sessions() {
     request.route = Some(route("tcp"));
     request.context.set(Session { received: 1, sent: 2, status: 502 });
     plugin.log(&exchange(&request, &ResponseHead::new(200)));
-    let text = exposition::write(&env);
+    let text = exposition::write(&env, Exposition::Text);
     for line in [
         "kong_stream_sessions_total{service=\"\",route=\"tcp\",code=\"502\",source=\"service\",workspace=\"default\"} 1",
         "kong_session_duration_ms_sum{service=\"\",route=\"tcp\",workspace=\"default\"} 33",

@@ -17,6 +17,7 @@ mod rules;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics, Tally};
 use portcullis_plugin::{
     Answer, CountsAsProxied, Endpoint, Env, Handler, Head, Headers, Instance, Method, Phases, Plugin, Protocols, Request, Result, Scopes,
     Step,
@@ -49,6 +50,7 @@ fn check_store(record: &Record) -> std::result::Result<(), Vec<(String, Value)>>
 
 /// See the module's description.
 pub struct ProxyCache {
+    extra: Arc<ExtraMetrics>,
     cache: Arc<Cache>,
     config: Config,
     content_types: Vec<MediaType>,
@@ -67,6 +69,7 @@ impl Plugin for ProxyCache {
         let cache: Arc<Cache> = env.state.get();
         cache.set_capacity(env.node.cache_bytes());
         Ok(Self {
+            extra: env.state.get(),
             _registered: cache.register(instance.id),
             cache,
             content_types: config.content_type.iter().filter_map(|text| MediaType::parse(text)).collect(),
@@ -105,6 +108,7 @@ impl Handler for ProxyCache {
         let control = if self.config.cache_control { CacheControl::of(&request.head.headers) } else { CacheControl::default() };
         let told = Told::of(&self.config.response_headers, request);
         if !self.is_cached_method(request) || control.no_store || control.no_cache {
+            self.extra.count(ExtraGroups::CACHE, Tally::CacheBypass);
             told.status(&mut request.response_headers, "Bypass");
             return Step::Next;
         }
@@ -112,6 +116,7 @@ impl Handler for ProxyCache {
         told.key(&mut request.response_headers, &key);
         let now = request.started_at_ms / 1000;
         let Some(kept) = self.cache.get(&key, now) else {
+            self.extra.count(ExtraGroups::CACHE, Tally::CacheMiss);
             if control.only_if_cached {
                 return Step::answer(Answer::status(504));
             }
@@ -122,10 +127,12 @@ impl Handler for ProxyCache {
         let age = now.saturating_sub(kept.at);
         let fresh = if self.config.cache_control { control.takes(age as f64, kept.lifetime) } else { age as f64 <= self.cache_ttl };
         if !fresh {
+            self.extra.count(ExtraGroups::CACHE, Tally::CacheRefresh);
             told.status(&mut request.response_headers, "Refresh");
             request.context.set(MayKeep(key));
             return Step::Next;
         }
+        self.extra.count(ExtraGroups::CACHE, Tally::CacheHit);
         request.context.set(CountsAsProxied);
         told.status(&mut request.response_headers, "Hit");
         let mut answer = match conditional::of(&request.head.headers, &kept) {

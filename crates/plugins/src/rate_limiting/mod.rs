@@ -15,6 +15,7 @@ pub(crate) mod window;
 
 use std::sync::Arc;
 
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics, Tally};
 use portcullis_plugin::{Answer, Env, Error, Handler, Headers, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 use portcullis_schema::{Check, Schema, Shorthand, address};
 use portcullis_wire::headers::Name;
@@ -44,6 +45,7 @@ const RETRY_AFTER: Name = Name::new("Retry-After");
 
 /// See the module's description.
 pub struct RateLimiting {
+    extra: Arc<ExtraMetrics>,
     place: Place,
     limits: Vec<Limited>,
     /// The limits as text, in the same order.
@@ -89,6 +91,7 @@ impl Plugin for RateLimiting {
         // A status that no response can have must not let anybody in.
         let error_code = config.error_code.filter(|code| (200.0..600.0).contains(code)).map_or(429, |code| code as u16);
         Ok(Self {
+            extra: env.state.get(),
             place,
             texts: limits.iter().map(|limited| number::text(limited.limit).into_bytes().into()).collect(),
             limits,
@@ -133,6 +136,7 @@ impl Handler for RateLimiting {
                     match shared.hit(self.who(request), &self.limits, &windows).await {
                         Ok(hit) => Ok(self.decide(request, &hit, &windows, now)),
                         Err(error) if *fault_tolerant => {
+                            self.extra.count(ExtraGroups::LIMITS, Tally::NotCounted);
                             error!(error, "requests are not counted");
                             Ok(None)
                         }
@@ -150,6 +154,7 @@ impl RateLimiting {
         if !self.hide_client_headers {
             self.tell(&mut request.response_headers, hit, windows, now);
         }
+        self.extra.count(ExtraGroups::LIMITS, if hit.stopped.is_some() { Tally::Limited } else { Tally::Allowed });
         hit.stopped?;
         Some(Box::new(Answer::error(self.error_code, self.error_message.clone())))
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::query::Arguments;
 use super::{Operations, Values};
 use crate::body::{self, Body, Part, Type};
-use crate::json_fields::{append, is_missing};
+use crate::json_fields::{append, as_lua_has_them, is_missing};
 
 /// How much of a body is read for changes, in bytes. One that says it is larger goes upstream as it is.
 pub const MAX_BODY: u64 = 16 << 20;
@@ -33,7 +33,10 @@ fn json(operations: &Operations, values: &Values, mut fields: Map<String, Value>
             changed = true;
         }
         for (old, new) in &values.rename {
-            if let Some(value) = fields.remove(old) {
+            if old != new
+                && !is_missing(&fields, old)
+                && let Some(value) = fields.remove(old)
+            {
                 fields.insert(new.clone(), value);
                 changed = true;
             }
@@ -56,7 +59,7 @@ fn json(operations: &Operations, values: &Values, mut fields: Map<String, Value>
         changed = true;
     }
     // A body nothing was done to keeps its spelling.
-    if changed { serde_json::to_vec(&fields).ok() } else { None }
+    if changed { serde_json::to_vec(&as_lua_has_them(fields)).ok() } else { None }
 }
 
 fn arguments(operations: &Operations, values: &Values, form: &[u8]) -> Option<Vec<u8>> {

@@ -233,7 +233,11 @@ impl Plugin for RequestTransformer {
 
 impl Handler for RequestTransformer {
     fn body_limit(&self, request: &Request) -> Option<u64> {
-        if !self.body.is_empty() && may_have_fields(request) {
+        let retyped = || {
+            let sets = [&self.headers.rename, &self.headers.replace, &self.headers.add, &self.headers.append];
+            sets.into_iter().flatten().any(|(name, value)| name.eq_ignore_ascii_case("content-type") || value.is("content-type"))
+        };
+        if !self.body.is_empty() && (may_have_fields(request) || retyped()) {
             return Some(body::MAX_BODY);
         }
         // A form body joins the query when the new method is one that has no body.
@@ -282,7 +286,7 @@ impl RequestTransformer {
         for name in self.headers.remove.iter().filter(|name| !is_host(name)) {
             headers.remove(name);
         }
-        for (old, new) in &values.rename {
+        for (old, new) in values.rename.iter().filter(|(old, _)| !is_host(old)) {
             let kept: Vec<Vec<u8>> = headers.get_all(old).map(<[u8]>::to_vec).collect();
             if kept.is_empty() {
                 continue;
@@ -331,7 +335,7 @@ fn join_form(request: &mut Request) {
 fn escaped(path: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     for byte in path.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'<' | b'>') {
+        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>') {
             out.push(byte);
         } else {
             out.extend_from_slice(format!("%{byte:02X}").as_bytes());

@@ -1,4 +1,4 @@
-//! Query arguments taken apart, changed, and written sorted by name as Kong writes them.
+//! Query arguments taken apart, changed, and written in the order of their encoded text, as Kong writes them.
 
 use std::collections::BTreeMap;
 
@@ -83,20 +83,20 @@ impl Arguments {
 
     /// None when no argument is left: then there is no `?` either.
     pub fn write(&self) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        for (name, values) in &self.0 {
-            for value in values {
-                if !out.is_empty() {
-                    out.push(b'&');
-                }
-                encode(&mut out, name);
-                if let Some(value) = value {
-                    out.push(b'=');
-                    encode(&mut out, value);
-                }
+        let one = |name: &[u8], value: &Option<Vec<u8>>| {
+            let mut out = Vec::new();
+            encode(&mut out, name);
+            if let Some(value) = value {
+                out.push(b'=');
+                encode(&mut out, value);
             }
-        }
-        (!out.is_empty()).then_some(out)
+            out
+        };
+        // The values of one name stay in their order.
+        let texts = self.0.iter().map(|(name, values)| values.iter().map(|value| one(name, value)).collect::<Vec<_>>().join(&b'&'));
+        let mut texts: Vec<Vec<u8>> = texts.filter(|text| !text.is_empty()).collect();
+        texts.sort_unstable();
+        (!texts.is_empty()).then(|| texts.join(&b'&'))
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use portcullis_plugin::{Request, Result, script};
 
+use crate::arguments;
+
 /// A value as configured, taken apart.
 pub struct Template(Vec<Part>);
 
@@ -35,7 +37,9 @@ impl Template {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find("$(") {
-            let end = closing(&rest[start + 2..]).ok_or_else(|| unsupported(&rest[start..], "')' expected"))? + start + 2;
+            // What never closes is text, as in Kong.
+            let Some(length) = closing(&rest[start + 2..]) else { break };
+            let end = start + 2 + length;
             if start > 0 {
                 parts.push(Part::Text(rest[..start].to_owned()));
             }
@@ -47,6 +51,11 @@ impl Template {
             parts.push(Part::Text(rest.to_owned()));
         }
         Ok(Self(parts))
+    }
+
+    /// Whether this is text without expressions that reads so, in any case.
+    pub fn is(&self, text: &str) -> bool {
+        matches!(self.0.as_slice(), [Part::Text(own)] if own.eq_ignore_ascii_case(text))
     }
 
     /// The value for a request. What is not there is empty. Errors with what Lua says.
@@ -140,6 +149,12 @@ fn parse_term(term: &str) -> Option<Term> {
     })
 }
 
+/// The first value of an argument; one without `=` is `true`, as it is to Lua.
+fn query_argument(query: &[u8], name: &[u8]) -> Option<String> {
+    let (_, value) = arguments::pairs(query).find(|(key, _)| *arguments::decode(key) == *name)?;
+    Some(value.map_or_else(|| "true".to_owned(), |value| String::from_utf8_lossy(&arguments::decode(value)).into_owned()))
+}
+
 fn quoted(text: &str) -> Option<&str> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     text.strip_prefix(quote)?.strip_suffix(quote).filter(|inner| !inner.contains(quote))
@@ -154,7 +169,7 @@ impl Term {
                 let value = headers.get(name).or_else(|| headers.get(&name.replace('_', "-")))?;
                 Some(String::from_utf8_lossy(value).into_owned())
             }
-            Term::Query(name) => request.query_argument(name),
+            Term::Query(name) => query_argument(request.upstream.query.as_deref()?, name.as_bytes()),
             Term::Capture(name) => {
                 let captures = request.captures.as_deref()?;
                 let named = captures.named.iter().find(|(known, _)| **known == **name).map(|(_, value)| value.clone());

@@ -12,6 +12,7 @@ mod counters;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics, Tally};
 use portcullis_plugin::{
     Answer, Count, Counting, Env, Exchange, Handler, Head, Headers, Instance, Phases, Plugin, Request, ResponseHead, Result, Rows, Scopes,
     Step,
@@ -30,6 +31,7 @@ use counters::{Counters, Key, Who};
 
 /// See the module's description.
 pub struct ResponseRatelimiting {
+    extra: Arc<ExtraMetrics>,
     place: Place,
     fault_tolerant: bool,
     route: Option<Uuid>,
@@ -98,6 +100,7 @@ impl Plugin for ResponseRatelimiting {
             Policy::Redis => Place::Shared(Shared::Redis(env.state.get::<Links>().to(&config.redis, env)), env.runtime.clone()),
         };
         Ok(Self {
+            extra: env.state.get(),
             place,
             fault_tolerant: config.fault_tolerant,
             route: instance.route,
@@ -146,6 +149,7 @@ impl Handler for ResponseRatelimiting {
                 match self.changes(who, now, |_| Some(0)).make(shared).await {
                     Ok(used) => Ok(self.admit(request, who, now, self.left_of(&used))),
                     Err(error) if self.fault_tolerant => {
+                        self.extra.count(ExtraGroups::LIMITS, Tally::QuotaNotCounted);
                         error!(error, "responses are not counted");
                         Ok(None)
                     }
@@ -169,6 +173,7 @@ impl Handler for ResponseRatelimiting {
             }
         }
         headers.remove(&self.header_name);
+        self.extra.count(ExtraGroups::LIMITS, if usage.stopped { Tally::QuotaLimited } else { Tally::QuotaAllowed });
         if usage.stopped {
             withhold(head.response);
         }
@@ -208,6 +213,7 @@ impl ResponseRatelimiting {
         for (limit, left) in self.limits.iter().zip(&left) {
             // As in Kong, what was overdrawn by a response doesn't count as used up here: the next response is withheld.
             if self.block_on_first_violation && left.contains(&0.0) {
+                self.extra.count(ExtraGroups::LIMITS, Tally::QuotaLimited);
                 return Some(Box::new(Answer::error(429, format!("API rate limit exceeded for '{}'", limit.name))));
             }
             // Kong shows this one whatever `hide_client_headers` says.

@@ -4,7 +4,7 @@ use serde_json::{Map, Number, Value};
 
 use super::config::{Config, JsonType};
 use super::pairs;
-use crate::json_fields::{append, is_missing};
+use crate::json_fields::{append, as_lua_has_them, is_missing};
 
 /// What is done to a JSON body.
 pub struct Changes {
@@ -57,7 +57,10 @@ impl Changes {
                 append(&mut fields, name, value);
             }
         }
-        serde_json::to_vec(&fields).ok()
+        if fields.values().any(|value| *value == unwritable()) {
+            return None;
+        }
+        serde_json::to_vec(&as_lua_has_them(fields)).ok()
     }
 }
 
@@ -76,13 +79,22 @@ fn typed(list: &[String], types: &[JsonType]) -> Vec<(String, Option<Value>)> {
     split.map(|(at, (name, value))| (name.to_owned(), cast(&text(value), types.get(at).copied()))).collect()
 }
 
+/// Stands for a number that JSON cannot write: Kong leaves the body as it came then.
+fn unwritable() -> Value {
+    Value::String("\0not a finite number".to_owned())
+}
+
 fn cast(text: &str, kind: Option<JsonType>) -> Option<Value> {
     match kind {
         None | Some(JsonType::String) => Some(text.into()),
         Some(JsonType::Boolean) => Some((text == "true").into()),
         Some(JsonType::Number) => {
             let whole = text.trim().parse::<i64>().ok().map(Number::from);
-            whole.or_else(|| Number::from_f64(text.trim().parse().ok()?)).map(Value::Number)
+            if let Some(whole) = whole {
+                return Some(Value::Number(whole));
+            }
+            let number: f64 = text.trim().parse().ok()?;
+            Some(Number::from_f64(number).map_or_else(unwritable, Value::Number))
         }
     }
 }

@@ -24,6 +24,21 @@ pub struct ResponseTransformer {
     json: Option<Changes>,
 }
 
+/// Headers of which nginx keeps one: adding another replaces it.
+const SINGLE: [&str; 11] = [
+    "accept-ranges",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "etag",
+    "expires",
+    "last-modified",
+    "location",
+    "refresh",
+    "server",
+];
+
 /// What of a JSON body has come so far.
 #[derive(Default)]
 struct Gathered {
@@ -113,20 +128,26 @@ impl ResponseTransformer {
         }
         for (name, value) in &self.add {
             if !given.contains(name) {
-                headers.append(name, value.as_bytes());
+                headers.set(name, value.as_bytes());
             }
         }
         for (name, value) in &self.append {
-            headers.append(name, value.as_bytes());
+            if SINGLE.iter().any(|single| name.eq_ignore_ascii_case(single)) {
+                headers.set(name, value.as_bytes());
+            } else {
+                headers.append(name, value.as_bytes());
+            }
         }
     }
 }
 
-/// `application/json`, or a type whose name ends with `+json`.
+/// `application/json`, or a type whose name ends with `+json`, perhaps among others.
 fn is_json(content_type: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    text.split(',').any(|one| {
+        let essence = one.split(';').next().unwrap_or_default().trim();
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
 }
 
 #[cfg(test)]

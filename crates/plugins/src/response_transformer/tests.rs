@@ -125,3 +125,19 @@ fn headers_alone_leave_bodies_alone() {
     let config = json!({ "add": { "headers": ["X-A:1"] } });
     assert_eq!(body(config, "application/json", &[r#"{ "a": 1 }"#]), (r#"{ "a": 1 }"#.to_owned(), true));
 }
+
+#[test]
+fn of_some_headers_there_is_one() {
+    let config = json!({ "append": { "headers": ["Content-Type:text/x", "X-App:2"] }, "add": { "headers": ["X-Add:1", "x-add:2"] } });
+    let mut changed = headers(config, &[("Content-Type", "text/plain"), ("X-App", "1")]);
+    changed.sort();
+    assert_eq!(changed, owned(&[("content-type", "text/x"), ("x-add", "2"), ("x-app", "1"), ("x-app", "2")]));
+}
+
+#[test]
+fn a_number_that_json_cannot_write_leaves_the_body_as_it_came() {
+    let config = || json!({ "add": { "json": ["a:1", "b:inf"], "json_types": ["number", "number"] } });
+    assert_eq!(json_of(config(), "{}"), json!({}));
+    let config = json!({ "append": { "json": ["list:1"] } });
+    assert_eq!(body(config, "text/plain, application/json", &[r#"{"list":{}}"#]).0, r#"{"list":["1"]}"#);
+}

@@ -1,5 +1,7 @@
 //! JSON written straight into a buffer: a log record has some fifty values, and a tree of them costs ten times their text.
 
+use serde_json::Value;
+
 /// Writes the fields of an object, in the order of the calls.
 pub struct Object<'a> {
     out: &'a mut Vec<u8>,
@@ -57,6 +59,16 @@ impl Object<'_> {
         self.value(name).extend_from_slice(value);
     }
 
+    /// A field whose name comes from outside, with a value that is a tree already.
+    pub fn tree(&mut self, name: &str, value: &Value) {
+        self.out.push(self.before);
+        self.before = b',';
+        text(self.out, name.as_bytes());
+        self.out.push(b':');
+        // Writing to a buffer cannot fail, and the keys of records are texts.
+        let _ = serde_json::to_writer(&mut *self.out, value);
+    }
+
     /// A field whose name comes from outside, and its values: one as it is, several as a list.
     pub fn texts<'v>(&mut self, name: &[u8], mut values: impl Iterator<Item = &'v [u8]>) {
         let Some(first) = values.next() else { return };
@@ -111,7 +123,7 @@ fn text(out: &mut Vec<u8>, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

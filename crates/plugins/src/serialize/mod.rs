@@ -1,14 +1,14 @@
 //! A finished exchange as the JSON record that log plugins send (behaviour checklist 12.2).
 //!
-//! The record is written as text at once ([`json`]); where plugins added fields or took some away it is read back, changed and
-//! written again.
+//! The record is written as text, in one pass ([`json`]). Where plugins add fields or take some away, only what they touch is made
+//! a tree: their own fields, and those fields of the record whose parts they change.
 
 mod entities;
 mod json;
 
-use std::rc::Rc;
+use std::borrow::Cow;
 
-use portcullis_plugin::{Exchange, Headers, LateLogFields, Request, Session, Try, TryState};
+use portcullis_plugin::{Exchange, Headers, LateLogFields, Request, Session, Source, Try, TryState};
 use portcullis_schema::Record;
 use portcullis_wire::Framing;
 use serde_json::{Map, Value, json};
@@ -23,113 +23,156 @@ const WORKSPACE_NAME: &str = "default";
 /// A record's usual size, so that its buffer grows once at most.
 const USUAL_SIZE: usize = 4096;
 
-/// Everything there is to tell, with the fields that plugins added or took away, as JSON text.
-pub fn text(exchange: &Exchange<'_>) -> Vec<u8> {
-    let changed = !exchange.request.log_fields.is_empty() || exchange.request.context.get::<LateLogFields>().is_some();
-    if changed || exchange.request.context.get::<Session>().is_some() {
-        // A record's keys are texts, so writing it cannot fail.
-        return serde_json::to_vec(&record(exchange)).unwrap_or_default();
-    }
-    plain(exchange)
-}
+/// A field of records: its name, and what writes it, if there is something to write.
+type Section = (&'static str, fn(&mut Object<'_>, &Exchange<'_>));
 
-/// The same as a tree.
-pub fn record(exchange: &Exchange<'_>) -> Record {
-    let request = exchange.request;
-    if let Some(session) = request.context.get::<Session>() {
-        return session_record(exchange, session);
-    }
-    // What we wrote ourselves is JSON.
-    let mut out = serde_json::from_slice(&plain(exchange)).unwrap_or_default();
-    for (path, value) in &request.log_fields {
-        add(&mut out, path, value);
-    }
-    if let Some(late) = request.context.get::<LateLogFields>() {
-        for (path, value) in &*late.0.borrow() {
-            add(&mut out, path, value);
-        }
-    }
-    out
-}
-
-/// The record before plugins' changes.
-fn plain(exchange: &Exchange<'_>) -> Vec<u8> {
-    let request = exchange.request;
-    let workspace = request.directory.workspace();
-    let latencies = &exchange.latencies;
-    let mut out = Vec::with_capacity(USUAL_SIZE);
-    Object::write(&mut out, |record| {
-        record.object("request", |object| write_request(object, exchange));
-        record.text("upstream_uri", &upstream_uri(exchange));
-        record.text("upstream_status", exchange.upstream_status.as_bytes());
-        record.object("response", |object| write_response(object, exchange));
+/// The record of a request.
+const REQUEST: &[Section] = &[
+    ("request", |record, exchange| record.object("request", |object| write_request(object, exchange))),
+    ("upstream_uri", |record, exchange| record.text("upstream_uri", &upstream_uri(exchange))),
+    ("upstream_status", |record, exchange| record.text("upstream_status", exchange.upstream_status.as_bytes())),
+    ("response", |record, exchange| record.object("response", |object| write_response(object, exchange))),
+    ("latencies", |record, exchange| {
+        let latencies = &exchange.latencies;
         record.object("latencies", |object| {
             object.number("kong", latencies.kong);
             object.number("proxy", latencies.proxy);
             object.number("request", latencies.request);
             object.number("receive", latencies.receive);
         });
-        record.text("client_ip", request.client.forwarded_ip.map(|ip| ip.to_string()).unwrap_or_default().as_bytes());
-        record.number("started_at", request.started_at_ms);
-        record.text("source", exchange.source.log_text().as_bytes());
-        record.text("workspace", workspace.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
-        record.text("workspace_name", WORKSPACE_NAME.as_bytes());
-        if request.route.is_some() {
+    }),
+    CLIENT_IP,
+    STARTED_AT,
+    ("source", |record, exchange| record.text("source", exchange.source.log_text().as_bytes())),
+    WORKSPACE,
+    WORKSPACE_NAMED,
+    ("tries", |record, exchange| {
+        if exchange.request.route.is_some() {
             record.objects("tries", exchange.tries, write_try);
         }
-        if let Some(credential) = &request.credential {
+    }),
+    ("authenticated_entity", |record, exchange| {
+        if let Some(credential) = &exchange.request.credential {
             record.object("authenticated_entity", |object| object.json("id", json!(credential.id).to_string().as_bytes()));
         }
-        let told: [(&str, Option<Rc<[u8]>>); 3] = [
-            ("route", request.route.as_ref().and_then(|route| entities::route(route, workspace))),
-            ("service", request.service.as_ref().and_then(|service| entities::service(service, workspace))),
-            ("consumer", request.consumer.as_ref().and_then(entities::consumer)),
-        ];
-        for (name, text) in told {
-            if let Some(text) = text {
-                record.json(name, &text);
-            }
+    }),
+    ROUTE,
+    SERVICE,
+    ("consumer", |record, exchange| {
+        if let Some(text) = exchange.request.consumer.as_ref().and_then(entities::consumer) {
+            record.json("consumer", &text);
         }
+    }),
+];
+
+/// The record of a connection without HTTP.
+const SESSION: &[Section] = &[
+    ("session", |record, exchange| {
+        let Some(session) = exchange.request.context.get::<Session>() else { return };
+        record.object("session", |object| {
+            object.number("received", session.received);
+            object.number("sent", session.sent);
+            object.number("status", session.status);
+            object.number("server_port", exchange.request.client.listen_port);
+            write_tls(object, exchange.request);
+        });
+    }),
+    ("upstream", |record, exchange| {
+        let Some(session) = exchange.request.context.get::<Session>() else { return };
+        record.object("upstream", |object| {
+            // Where no upstream was reached there is nothing to count.
+            if exchange.source == Source::Service {
+                object.number("received", session.sent);
+                object.number("sent", session.received);
+            }
+        });
+    }),
+    ("latencies", |record, exchange| {
+        record.object("latencies", |object| {
+            object.number("kong", exchange.latencies.kong);
+            object.number("session", exchange.latencies.request);
+        });
+    }),
+    CLIENT_IP,
+    STARTED_AT,
+    WORKSPACE,
+    WORKSPACE_NAMED,
+    ("tries", |record, exchange| record.objects("tries", exchange.tries, write_try)),
+    ROUTE,
+    SERVICE,
+];
+
+const CLIENT_IP: Section = ("client_ip", |record, exchange| {
+    record.text("client_ip", exchange.request.client.forwarded_ip.map(|ip| ip.to_string()).unwrap_or_default().as_bytes());
+});
+const STARTED_AT: Section = ("started_at", |record, exchange| record.number("started_at", exchange.request.started_at_ms));
+const WORKSPACE: Section = ("workspace", |record, exchange| {
+    let workspace = exchange.request.directory.workspace();
+    record.text("workspace", workspace.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+});
+const WORKSPACE_NAMED: Section = ("workspace_name", |record, _| record.text("workspace_name", WORKSPACE_NAME.as_bytes()));
+const ROUTE: Section = ("route", |record, exchange| {
+    let request = exchange.request;
+    if let Some(text) = request.route.as_ref().and_then(|route| entities::route(route, request.directory.workspace())) {
+        record.json("route", &text);
+    }
+});
+const SERVICE: Section = ("service", |record, exchange| {
+    let request = exchange.request;
+    if let Some(text) = request.service.as_ref().and_then(|service| entities::service(service, request.directory.workspace())) {
+        record.json("service", &text);
+    }
+});
+
+/// Everything there is to tell, with the fields that plugins added or took away, as JSON text.
+pub fn text(exchange: &Exchange<'_>) -> Vec<u8> {
+    text_with(exchange, &[])
+}
+
+/// The same with further fields, by dotted path; null takes one away.
+pub fn text_with(exchange: &Exchange<'_>, fields: &[(&str, Value)]) -> Vec<u8> {
+    let request = exchange.request;
+    let sections = if request.context.get::<Session>().is_some() { SESSION } else { REQUEST };
+    let late = request.context.get::<LateLogFields>().map(|late| late.0.borrow());
+    let late = late.iter().flat_map(|late| late.iter());
+    let asked = request.log_fields.iter().chain(late).map(|(path, value)| (path.as_str(), value));
+    let mut changes = asked.chain(fields.iter().map(|(path, value)| (*path, value))).peekable();
+    let mut out = Vec::with_capacity(USUAL_SIZE);
+    if changes.peek().is_none() {
+        Object::write(&mut out, |record| sections.iter().for_each(|(_, write)| write(record, exchange)));
+        return out;
+    }
+    let mut changed = Record::new();
+    let mut touched = 0_u32;
+    for (path, value) in changes {
+        let first = bare(path).split('.').next().unwrap_or_default();
+        if let Some(at) = sections.iter().position(|(name, _)| *name == first).filter(|at| touched & (1 << at) == 0) {
+            touched |= 1 << at;
+            out.clear();
+            Object::write(&mut out, |record| sections[at].1(record, exchange));
+            // What we wrote ourselves is JSON.
+            changed.append(&mut serde_json::from_slice(&out).unwrap_or_default());
+        }
+        add(&mut changed, path, value);
+    }
+    out.clear();
+    Object::write(&mut out, |record| {
+        let untouched = sections.iter().enumerate().filter(|(at, _)| touched & (1 << at) == 0);
+        untouched.for_each(|(_, (_, write))| write(record, exchange));
+        changed.iter().for_each(|(name, value)| record.tree(name, value));
     });
     out
 }
 
-/// A connection without HTTP.
-fn session_record(exchange: &Exchange<'_>, session: &Session) -> Record {
-    let request = exchange.request;
-    let workspace = request.directory.workspace();
-    let mut facts = json!({
-        "received": session.received,
-        "sent": session.sent,
-        "status": session.status,
-        "server_port": request.client.listen_port,
-    });
-    if let (Some(tls), Value::Object(facts)) = (&request.client.peer.tls, &mut facts) {
-        facts.insert("tls".to_owned(), json!({ "version": tls.version, "cipher": &*tls.cipher, "client_verify": "NONE" }));
-    }
-    let mut out = Record::new();
-    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
-    put("session", facts);
-    put("upstream", json!({ "received": session.sent, "sent": session.received }));
-    put("latencies", json!({ "kong": exchange.latencies.kong, "session": exchange.latencies.request }));
-    put("client_ip", request.client.forwarded_ip.map(|ip| ip.to_string()).unwrap_or_default().into());
-    put("started_at", request.started_at_ms.into());
-    put("source", exchange.source.log_text().into());
-    put("tries", described_tries(exchange.tries));
-    put("workspace", json!(workspace));
-    put("workspace_name", WORKSPACE_NAME.into());
-    for (name, value) in [
-        ("route", request.route.as_deref().and_then(|route| entity(route, Some(workspace)))),
-        ("service", request.service.as_deref().and_then(|service| entity(service, Some(workspace)))),
-    ] {
-        if let Some(value) = value {
-            put(name, value);
-        }
-    }
-    for (path, value) in &request.log_fields {
-        set(&mut out, path, value.clone());
-    }
-    out
+/// Everything there is to tell, as a tree.
+pub fn record(exchange: &Exchange<'_>) -> Record {
+    // What we wrote ourselves is JSON.
+    serde_json::from_slice(&text(exchange)).unwrap_or_default()
+}
+
+/// A path without the word before it that says under which condition it counts.
+fn bare(path: &str) -> &str {
+    path.strip_prefix("add:").or_else(|| path.strip_prefix("replace:")).unwrap_or(path)
 }
 
 /// Adds a field as a plugin asked for it: see [`Request::log_fields`].
@@ -194,13 +237,17 @@ fn write_request(object: &mut Object<'_>, exchange: &Exchange<'_>) {
         write_headers(object, &head.headers, |name| matches!(name, b"authorization" | b"proxy-authorization"));
     });
     object.number("size", exchange.request_bytes);
-    if let Some(tls) = &request.client.peer.tls {
-        object.object("tls", |object| {
-            object.text("version", tls.version.as_bytes());
-            object.text("cipher", tls.cipher.as_bytes());
-            object.text("client_verify", b"NONE");
-        });
-    }
+    write_tls(object, request);
+}
+
+/// What the client's handshake settled, if there was one.
+fn write_tls(object: &mut Object<'_>, request: &Request) {
+    let Some(tls) = &request.client.peer.tls else { return };
+    object.object("tls", |object| {
+        object.text("version", tls.version.as_bytes());
+        object.text("cipher", tls.cipher.as_bytes());
+        object.text("client_verify", tls.client_verify.as_bytes());
+    });
 }
 
 fn write_response(object: &mut Object<'_>, exchange: &Exchange<'_>) {
@@ -241,12 +288,6 @@ fn write_try(attempt: &Try, object: &mut Object<'_>) {
     }
 }
 
-fn described_tries(tries: &[Try]) -> Value {
-    let mut out = Vec::new();
-    Object::write(&mut out, |object| object.objects("tries", tries, write_try));
-    serde_json::from_slice::<Record>(&out).ok().and_then(|mut object| object.remove("tries")).unwrap_or_default()
-}
-
 /// Headers by lower-case name; repeated ones as a list.
 fn write_headers(object: &mut Object<'_>, headers: &Headers, secret: impl Fn(&[u8]) -> bool) {
     for (at, (name, value)) in headers.iter().enumerate() {
@@ -264,12 +305,15 @@ fn write_headers(object: &mut Object<'_>, headers: &Headers, secret: impl Fn(&[u
     }
 }
 
-/// Path and query of the upstream's request. When there was none: the path it would have had, or nothing without a route.
-fn upstream_uri<'a>(exchange: &'a Exchange<'_>) -> std::borrow::Cow<'a, [u8]> {
-    match exchange.upstream_uri {
-        Some(uri) => uri.into(),
-        None if exchange.request.route.is_some() => exchange.request.upstream.path.as_slice().into(),
-        None => (&b""[..]).into(),
+/// Path and query of the upstream's request. When there was none: those it would have had, or nothing without a route.
+fn upstream_uri<'a>(exchange: &'a Exchange<'_>) -> Cow<'a, [u8]> {
+    let request = exchange.request;
+    let path = &request.upstream.path;
+    match (exchange.upstream_uri, &request.upstream.query) {
+        (Some(uri), _) => uri.into(),
+        (None, _) if request.route.is_none() => (&b""[..]).into(),
+        (None, Some(query)) if !query.is_empty() || request.head.target().ends_with(b"?") => [path, &b"?"[..], query].concat().into(),
+        (None, _) => path.into(),
     }
 }
 

@@ -91,7 +91,7 @@ impl Syslog {
 impl Handler for Syslog {
     fn log(&self, exchange: &Exchange<'_>) {
         let Some(severity) = self.severities.of(exchange.response.status) else { return };
-        let Some(entry) = self.fields.entry(exchange) else { return };
+        let entry = self.fields.entry(exchange);
         let priority = self.facility + u16::from(severity.number());
         let mut message = format!("<{priority}>kong[{}]: ", std::process::id()).into_bytes();
         message.extend(entry);

@@ -69,10 +69,9 @@ impl Plugin for TcpLog {
 
 impl Handler for TcpLog {
     fn log(&self, exchange: &Exchange<'_>) {
-        if let Some(mut entry) = self.fields.entry(exchange) {
-            entry.push(b'\n');
-            self.queue.push(entry.into());
-        }
+        let mut entry = self.fields.entry(exchange);
+        entry.push(b'\n');
+        self.queue.push(entry.into());
     }
 }
 

@@ -50,8 +50,6 @@ impl Plugin for UdpLog {
 
 impl Handler for UdpLog {
     fn log(&self, exchange: &Exchange<'_>) {
-        if let Some(entry) = self.fields.entry(exchange) {
-            self.queue.push(entry.into());
-        }
+        self.queue.push(self.fields.entry(exchange).into());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Flags that take a value: long name and short one.
-const VALUED: [(&str, Option<&str>); 9] = [
+const VALUED: [(&str, Option<&str>); 10] = [
     ("conf", Some("c")),
     ("prefix", Some("p")),
     ("nginx-conf", None),
@@ -13,6 +13,7 @@ const VALUED: [(&str, Option<&str>); 9] = [
     ("db-timeout", None),
     ("lock-timeout", None),
     ("days", Some("d")),
+    ("node", None),
 ];
 
 /// Flags that stand alone.

@@ -38,7 +38,7 @@ pub const COMMANDS: [Command; 15] = [
         "config",
         "Declarative configuration: init [file], parse <file>, db_import <file>, db_export [file], diff <file>, sync <file>, rollback [N].",
         &["db_export", "db_import", "diff", "init", "parse", "rollback", "sync"],
-        &[CONF, PREFIX],
+        &[CONF, PREFIX, " --node           (optional string)   diff and sync: the Admin API of a running node, instead of the database."],
     ),
     command("drain", "", "Make the readiness probe of a running node fail.", &[CONF, PREFIX]),
     command("health", "", "Tell whether a node is running.", &[PREFIX]),

@@ -1,5 +1,7 @@
 //! What must hold between keys (behaviour checklist 2.4), and ranges of those the program itself does not use yet.
 
+use portcullis_plugin::extra_metrics::ExtraGroups;
+
 use super::load::Loaded;
 
 /// Spans that tracing can make.
@@ -130,6 +132,29 @@ fn tracing(loaded: &Loaded, complaints: &mut Vec<String>) {
     complaints.extend(words.iter().filter(|word| !INSTRUMENTATIONS.contains(word)).map(|word| format!("invalid tracing type: {word}")));
     if words.len() > 1 && words.contains(&"off") {
         complaints.push("invalid tracing types: off, other types are mutually exclusive".to_owned());
+    }
+    let groups = loaded.list("extra_metrics");
+    complaints.extend(
+        groups.iter().filter(|word| ExtraGroups::named(word).is_none()).map(|word| format!("extra_metrics: there is no group {word}")),
+    );
+    if groups.len() > 1 && groups.contains(&"off") {
+        complaints.push("extra_metrics: off goes with nothing else".to_owned());
+    }
+    if let Some(endpoint) = loaded.text("otlp_metrics_endpoint").filter(|endpoint| !endpoint.is_empty())
+        && !endpoint.starts_with("http://")
+        && !endpoint.starts_with("https://")
+    {
+        complaints.push("otlp_metrics_endpoint must be a URL with http or https".to_owned());
+    }
+    complaints.extend(
+        loaded
+            .list("otlp_metrics_headers")
+            .iter()
+            .filter(|pair| !pair.contains(':'))
+            .map(|_| "otlp_metrics_headers must be pairs name:value".to_owned()),
+    );
+    if loaded.number("otlp_metrics_interval").is_some_and(|interval| !(1.0..=86_400.0).contains(&interval)) {
+        complaints.push("otlp_metrics_interval must be between 1 and 86400".to_owned());
     }
     if loaded.number("tracing_sampling_rate").is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
         complaints.push("tracing_sampling_rate must be between 0 and 1".to_owned());

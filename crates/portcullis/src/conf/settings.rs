@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portcullis_entities::routes::Flavor;
 use portcullis_plugin::Instruments;
+use portcullis_plugin::extra_metrics::ExtraGroups;
+use portcullis_plugins::opentelemetry::MetricsTo;
 use portcullis_proxy::access_log::Format as LogFormat;
 use portcullis_proxy::dns;
 use portcullis_proxy::serve::errors::Format;
@@ -56,6 +58,10 @@ pub struct Settings {
     pub access_logs: AccessLogs,
     /// What makes spans, and the share of requests whose spans are sent.
     pub tracing: (Instruments, f64),
+    /// What is counted beyond Kong's metrics.
+    pub extra_metrics: ExtraGroups,
+    /// Where metrics are sent, if anywhere.
+    pub otlp_metrics: Option<MetricsTo>,
     /// Stay in the foreground.
     pub foreground: bool,
     pub workers: usize,
@@ -128,14 +134,17 @@ impl Reader<'_> {
                 None
             }
         });
+        let proxy_listens = self.listens("proxy_listen");
         Settings {
             access_logs: self.access_logs(&prefix),
+            extra_metrics: extra_metrics(loaded),
+            otlp_metrics: otlp_metrics(loaded),
             tracing: (instruments(loaded), loaded.number("tracing_sampling_rate").unwrap_or(0.01)),
             error_log,
             log_level: text("log_level").unwrap_or_else(|| "notice".to_owned()),
             foreground: !loaded.flag("nginx_main_daemon"),
             workers: self.workers(),
-            proxy_listens: self.listens("proxy_listen"),
+            proxy_listens: proxy_listens.clone(),
             stream_listens: self.listens("stream_listen"),
             admin_listens: self.listens("admin_listen"),
             status_listens: self.listens("status_listen"),
@@ -143,7 +152,7 @@ impl Reader<'_> {
             proxy_certificate_alternative: self.second_certificate("ssl_cert", "ssl_cert_key"),
             admin_certificate: self.certificate("admin_ssl_cert", "admin_ssl_cert_key"),
             status_certificate: self.certificate("status_ssl_cert", "status_ssl_cert_key"),
-            tls: self.server_tls(),
+            tls: self.server_tls(&proxy_listens),
             upstream_tls: self.upstream_tls(),
             trusted: self.trusted(),
             wire: self.wire(),
@@ -270,7 +279,7 @@ impl Reader<'_> {
                 let token = loaded.text("request_debug_token").filter(|token| !token.is_empty());
                 token.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
             }),
-            timeline: instruments(loaded) != Instruments::NONE,
+            timeline: instruments(loaded) != Instruments::NONE || extra_metrics(loaded).has(ExtraGroups::PLUGINS),
             body_buffer_size,
             stream_proxy_protocol: self.other("nginx_sproxy_proxy_protocol") == Some("on"),
             ..defaults
@@ -401,6 +410,20 @@ impl Reader<'_> {
 fn instruments(loaded: &Loaded) -> Instruments {
     let words = loaded.list("tracing_instrumentations");
     words.into_iter().filter_map(Instruments::named).fold(Instruments::NONE, Instruments::and)
+}
+
+fn extra_metrics(loaded: &Loaded) -> ExtraGroups {
+    loaded.list("extra_metrics").into_iter().filter_map(ExtraGroups::named).fold(ExtraGroups::NONE, ExtraGroups::and)
+}
+
+fn otlp_metrics(loaded: &Loaded) -> Option<MetricsTo> {
+    let endpoint = loaded.text("otlp_metrics_endpoint").filter(|endpoint| !endpoint.is_empty())?;
+    let headers = loaded.list("otlp_metrics_headers").into_iter().filter_map(|pair| pair.split_once(':'));
+    Some(MetricsTo {
+        endpoint: endpoint.to_owned(),
+        headers: headers.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect(),
+        interval: seconds(loaded.number("otlp_metrics_interval").unwrap_or(60.0)),
+    })
 }
 
 /// Absolute, without a slash at the end.

@@ -2,20 +2,22 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portcullis_admin as admin;
+use portcullis_plugin::extra_metrics::{Configuration, ExtraFigures, ExtraGroups, ExtraMetrics};
 use portcullis_plugin::{ConnectionCounts, Entry, Env, TargetHealth};
 use portcullis_proxy::gateway::Gateway;
 use portcullis_store::Store;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::workers::Open;
 use crate::conf::Settings;
 use crate::log::Log;
 
 /// Makes the text of `/metrics`.
-type Exposition = fn(&Env) -> String;
+type Exposition = fn(&Env, portcullis_plugin::Exposition) -> String;
 
 /// Facts about this process, and the switches it has.
 pub struct Node {
@@ -38,6 +40,7 @@ pub struct Node {
     hash: Mutex<Option<String>>,
     serving: RwLock<Option<Serving>>,
     metrics: OnceLock<(Exposition, Env)>,
+    configured: Mutex<Configuration>,
     accepted_before: AtomicU64,
 }
 
@@ -45,7 +48,7 @@ pub struct Node {
 #[derive(Clone)]
 struct Serving {
     gateway: Arc<Gateway>,
-    connections: Arc<[AtomicU64]>,
+    open: Arc<[Open]>,
 }
 
 struct Level {
@@ -77,6 +80,7 @@ impl Node {
             hash: Mutex::new(None),
             serving: RwLock::new(None),
             metrics: OnceLock::new(),
+            configured: Mutex::default(),
             accepted_before: AtomicU64::new(0),
         })
     }
@@ -89,12 +93,12 @@ impl Node {
     }
 
     /// A generation of workers took over.
-    pub fn serve_with(&self, gateway: Arc<Gateway>, connections: Arc<[AtomicU64]>, settings: &Settings) {
+    pub fn serve_with(&self, gateway: Arc<Gateway>, open: Arc<[Open]>, settings: &Settings) {
         let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = &*serving {
             self.accepted_before.fetch_add(before.gateway.requests.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        *serving = Some(Serving { gateway, connections });
+        *serving = Some(Serving { gateway, open });
         *self.configuration.write().unwrap_or_else(PoisonError::into_inner) = configuration_of(settings);
         self.loaded.store(true, Ordering::Release);
     }
@@ -103,6 +107,18 @@ impl Node {
     pub fn serve_copy(&self, number: u64, taken: u64) {
         let told = serde_json::json!({ "source": "last good copy", "copy": number, "taken_at": taken });
         *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// A configuration went out to the workers, so long after this node was told of it.
+    pub fn published(&self, lag: Duration) {
+        let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        *configured = Configuration { version: configured.version + 1, published_at: seconds_since_epoch(), lag, ..*configured };
+    }
+
+    /// A change cannot be served yet.
+    pub fn not_published(&self) {
+        let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        *configured = Configuration { errors: configured.errors + 1, last_error_at: seconds_since_epoch(), ..*configured };
     }
 
     /// The store was read: what is served is what it holds.
@@ -130,11 +146,15 @@ impl Node {
 
     fn counts(&self) -> ConnectionCounts {
         let Some(serving) = self.serving() else { return ConnectionCounts::default() };
-        let active = serving.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let active = serving.open.iter().map(|open| open.clients.load(Ordering::Relaxed)).sum();
         let requests = self.accepted_before.load(Ordering::Relaxed) + serving.gateway.requests.load(Ordering::Relaxed);
         let accepted = portcullis_wire::listener::accepted();
         ConnectionCounts { accepted, handled: accepted, active, reading: 0, writing: active, waiting: 0, requests }
     }
+}
+
+fn seconds_since_epoch() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
 fn configuration_of(settings: &Settings) -> serde_json::Map<String, Value> {
@@ -176,6 +196,22 @@ impl portcullis_plugin::Node for Node {
 
     fn worker_memory(&self) -> Vec<(u32, u64)> {
         admin::Node::memory(self).workers
+    }
+
+    fn extra_figures(&self) -> ExtraFigures {
+        const MOST_CERTIFICATES: usize = 1000;
+        let serving = self.serving();
+        let ends = |serving: &Serving| {
+            let snapshot = serving.gateway.snapshot();
+            snapshot.certificates.ends().take(MOST_CERTIFICATES).map(|(id, ends)| (id.to_string(), ends)).collect()
+        };
+        ExtraFigures {
+            upstream_idle: serving.iter().flat_map(|serving| &*serving.open).map(|open| open.idle.load(Ordering::Relaxed)).sum(),
+            dns: portcullis_proxy::dns::lookups(),
+            handshakes: portcullis_wire::listener::handshakes(),
+            certificates: serving.as_ref().map(ends).unwrap_or_default(),
+            configuration: *self.configured.lock().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     fn trusted_certificates(&self) -> Arc<str> {
@@ -253,7 +289,7 @@ impl admin::Node for Node {
     }
 
     fn pids(&self) -> (u32, Vec<u32>) {
-        let workers = self.serving().map_or(0, |serving| serving.connections.len());
+        let workers = self.serving().map_or(0, |serving| serving.open.len());
         (std::process::id(), vec![std::process::id(); workers])
     }
 
@@ -361,7 +397,11 @@ impl admin::Node for Node {
         self.copy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn metrics(&self) -> Option<String> {
-        self.metrics.get().map(|(exposition, env)| exposition(env))
+    fn metrics(&self, open_metrics: bool) -> Option<admin::Metrics> {
+        let (exposition, env) = self.metrics.get()?;
+        // Only exemplars are worth another format: without them everybody gets Kong's.
+        let open_metrics = open_metrics && env.state.get::<ExtraMetrics>().groups().has(ExtraGroups::EXEMPLARS);
+        let format = if open_metrics { portcullis_plugin::Exposition::OpenMetrics } else { portcullis_plugin::Exposition::Text };
+        Some(admin::Metrics { open_metrics, text: exposition(env, format) })
     }
 }

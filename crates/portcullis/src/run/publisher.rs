@@ -1,7 +1,7 @@
 //! From a committed change to the snapshot that the next request is served from.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_admin::Writer;
 use portcullis_entities::declarative::Document;
@@ -76,6 +76,7 @@ impl Serving {
         if reload {
             return self.reload(store, catalog).await;
         }
+        let told = Instant::now();
         let mut served = false;
         for applied in sets {
             served |= self.builder.apply(&applied.changes);
@@ -88,22 +89,25 @@ impl Serving {
         if sets.iter().any(|applied| applied.changes.iter().any(balanced)) {
             self.builder.settle(SETTLE).await;
         }
-        self.publish();
+        self.publish(told);
         Ok(())
     }
 
     async fn reload(&mut self, store: &dyn Store, catalog: &Catalog) -> Result<(), StoreError> {
+        let told = Instant::now();
         self.stale = true;
         self.builder.load(store, catalog).await?;
         self.stale = false;
         self.node.serve_store();
         self.builder.settle(SETTLE).await;
-        self.publish();
+        self.publish(told);
         Ok(())
     }
 
-    fn publish(&self) {
+    /// Hands out what the builder holds; `told` is when this node heard of what is new in it.
+    fn publish(&self, told: Instant) {
         self.gateway.publish(self.builder.snapshot());
+        self.node.published(told.elapsed());
     }
 }
 
@@ -127,20 +131,22 @@ impl Publisher {
 
     /// Serves from these rows, in dependency order, until the store can be read.
     pub async fn load_copy(&self, rows: &[(Arc<Schema>, Record)]) {
+        let told = Instant::now();
         let mut serving = self.serving.lock().await;
         serving.builder = serving.builder.emptied().holding(rows.iter().map(|(schema, record)| (&**schema, record)));
         serving.builder.settle(SETTLE).await;
-        serving.publish();
+        serving.publish(told);
     }
 
     /// Goes over to a new generation: the builder is loaded and its first snapshot is out before this returns.
     pub async fn renew(&self, mut builder: Builder, gateway: Arc<Gateway>) -> Result<(), StoreError> {
+        let told = Instant::now();
         let mut serving = self.serving.lock().await;
         builder.load(&*self.store, &self.catalog).await?;
         builder.settle(SETTLE).await;
         (serving.builder, serving.gateway) = (builder, gateway);
         serving.node.serve_store();
-        serving.publish();
+        serving.publish(told);
         Ok(())
     }
 
@@ -153,9 +159,12 @@ impl Publisher {
             if wait && matches!(bell.recv().await, Err(RecvError::Closed)) {
                 return;
             }
-            let caught_up = self.serving.lock().await.catch_up(&*self.store, &self.catalog).await;
+            let mut serving = self.serving.lock().await;
+            let caught_up = serving.catch_up(&*self.store, &self.catalog).await;
             wait = caught_up.is_ok();
             if let Err(error) = caught_up {
+                serving.node.not_published();
+                drop(serving);
                 error!(%error, "changes of the store are not served yet");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -170,6 +179,7 @@ impl Writer for Publisher {
             // What stands in the feed before it is worked in first; the store tells its feed before it answers.
             let applied = self.store.apply(changes).await?;
             if let Err(error) = serving.catch_up(&*self.store, &self.catalog).await {
+                serving.node.not_published();
                 error!(%error, "a change is stored but not served yet");
             }
             Ok(applied)
@@ -181,6 +191,7 @@ impl Writer for Publisher {
             let Some(declarative) = self.declarative.clone() else {
                 return Err(StoreError::Unavailable("this store takes no whole configuration".to_owned()));
             };
+            let told = Instant::now();
             let mut serving = self.serving.lock().await;
             // Everything may have changed: a fresh build is both simpler and quicker than working every removal in. It is made
             // beside the store's own, and dropped should the store refuse the rows.
@@ -196,7 +207,7 @@ impl Writer for Publisher {
             while serving.feed.try_recv().is_ok_and(|told| told.version < applied.version) {}
             serving.builder = builder;
             serving.builder.settle(SETTLE).await;
-            serving.publish();
+            serving.publish(told);
             Ok(())
         })
     }

@@ -45,7 +45,8 @@ impl Desk {
                     ("id", Ok(id)) => Key::Id(id),
                     _ => Key::Unique(field.to_owned(), value.into()),
                 };
-                let _ = answer.send(self.find(entity, key).await);
+                let found = async { self.store.get_replicated(self.schema(entity)?, key).await.map_err(fault) };
+                let _ = answer.send(found.await);
             }
             Ask::Page { entity, size, after, parent, answer } => {
                 let _ = answer.send(self.page(entity, size, after, parent).await);
@@ -74,7 +75,7 @@ impl Desk {
 
     async fn page(&self, entity: &str, size: usize, after: Option<Uuid>, parent: Option<(String, Uuid)>) -> Result<RowsPage, RowsError> {
         let filter = Filter { parent, ..Filter::default() };
-        let page = self.store.page(self.schema(entity)?, after, size.clamp(1, 1000), filter).await.map_err(fault)?;
+        let page = self.store.page_replicated(self.schema(entity)?, after, size.clamp(1, 1000), filter).await.map_err(fault)?;
         Ok((page.rows, page.next))
     }
 

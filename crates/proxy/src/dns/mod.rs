@@ -19,6 +19,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,19 @@ impl Default for Settings {
     }
 }
 
+/// Names asked for, of those the ones that got no answer, and answers past their time that were given out.
+static COUNTS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+fn count(which: usize) {
+    COUNTS[which].fetch_add(1, Ordering::Relaxed);
+}
+
+/// Look-ups of this process so far at DNS servers: all, those that failed, and how often an answer past its time was given out.
+pub fn lookups() -> (u64, u64, u64) {
+    let [asked, failed, stale] = &COUNTS;
+    (asked.load(Ordering::Relaxed), failed.load(Ordering::Relaxed), stale.load(Ordering::Relaxed))
+}
+
 /// Host names and their addresses, shared by all threads.
 pub struct Dns {
     cache: Cache,
@@ -117,6 +131,7 @@ impl Dns {
             if slot.start_refresh() {
                 drop(self.ask(name));
             }
+            count(2);
             return Some(slot.known.clone());
         }
         None
@@ -153,6 +168,10 @@ impl Dns {
         self.runtime.spawn(async move {
             let last = dns.cache.get(&name).and_then(|slot| slot.last_kind);
             let known = dns.resolver.resolve(&name, last).await;
+            count(0);
+            if known.is_err() {
+                count(1);
+            }
             dns.store(&name, known.clone(), last);
             dns.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             sender.send_replace(Some(known));

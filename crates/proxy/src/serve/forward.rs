@@ -102,6 +102,9 @@ impl Worker {
                 Ok((response, up)) => {
                     trace.answered = Some(moments.first_byte.unwrap_or_else(Instant::now));
                     self.record(trace, &place, begun, None, response.status);
+                    if let Some(extra) = &self.gateway.extra {
+                        super::extra::answered(extra, moments.reused);
+                    }
                     if let (Targets::Balancer(balancer, key), Some(picked)) = (&targets, &place.picked) {
                         balancer.report(&picked.peer, Outcome::Status(response.status));
                         let now = Instant::now();
@@ -121,6 +124,9 @@ impl Worker {
                     let last = attempt + 1 == attempts || !failure.may_retry;
                     self.record(trace, &place, begun, Some(if last { TryState::Failed } else { TryState::Next }), status);
                     report_failure(&targets, &place, &failure, last);
+                    if let Some(extra) = &self.gateway.extra {
+                        super::extra::failed(extra, &failure.kind, moments.reused, last);
+                    }
                     warn!(upstream = %place.address, host = %place.host, reason = ?failure.kind, last, "upstream failed");
                     if last {
                         return Err(End::Low(status));

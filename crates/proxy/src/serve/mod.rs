@@ -7,6 +7,7 @@
 //! - [`client`]: who is calling, and which proxies in front of us are believed
 //! - [`debug`]: what a request is told that asks where its time went
 //! - [`enforce`]: protocol rules of a route (426, redirects, gRPC)
+//! - [`extra`]: what is counted beyond Kong's metrics
 //! - [`forward`]: picking a target, trying it, trying another
 //! - [`grpc`]: what gRPC clients get instead
 //! - [`upstream_head`]: the request head as it goes on
@@ -18,6 +19,7 @@ pub mod client;
 mod debug;
 mod enforce;
 pub mod errors;
+mod extra;
 mod forward;
 mod grpc;
 mod respond;
@@ -28,6 +30,7 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
+use portcullis_plugin::extra_metrics::{ExtraGroups, ExtraMetrics, Phase};
 use portcullis_plugin::log_lines::{self, RequestLines};
 use portcullis_plugin::{
     Answer, Context, Exchange, Latencies, Phases, Request, RequestHead, ResponseHead, Source, Stage, Step, Try, Upstream,
@@ -96,11 +99,16 @@ impl Service for Worker {
         self.count_request();
         let current = self.current();
         let mut request = self.request(mem::take(head), down, &current);
+        let extra = self.gateway.extra.as_deref();
+        let _in_flight = extra.map(ExtraMetrics::enter);
         let lines = log_lines::are_wanted().then(RequestLines::default);
         if let Some(lines) = &lines {
             request.context.set(lines.clone());
         }
         log_lines::scope(lines, self.attend(&current, &mut request, down)).await;
+        if let Some(extra) = extra {
+            extra::count(extra, &request);
+        }
         *head = mem::take(&mut request.head);
         self.give_buffer(mem::take(&mut request.upstream.path));
         self.give_headers(mem::take(&mut request.response_headers));
@@ -316,9 +324,13 @@ impl Worker {
             request_bytes: down.bytes_received(),
             response_bytes: down.bytes_sent(),
         };
+        let timing = self.gateway.extra.as_deref().filter(|extra| extra.groups().has(ExtraGroups::PLUGINS));
         for bound in resolved.iter().filter(|bound| bound.phases.has(Phases::LOG)) {
-            if let Ok(handler) = &bound.handler {
-                handler.log(&exchange);
+            let Ok(handler) = &bound.handler else { continue };
+            let begun = timing.map(|_| Instant::now());
+            handler.log(&exchange);
+            if let (Some(extra), Some(begun)) = (timing, begun) {
+                extra.took(bound.entry.name, Phase::Log, begun.elapsed());
             }
         }
         self.give_buffer(uri);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source, Stage};
 use portcullis_wire::headers::{Known, Name};
-use portcullis_wire::{BodyError, Downstream, Headers};
+use portcullis_wire::{BodyError, Downstream, Framing, Headers, Version};
 use smallvec::SmallVec;
 use tracing::error;
 
@@ -54,7 +54,7 @@ impl Worker {
                 return (ResponseHead { status: 499, ..ResponseHead::default() }, Source::Error);
             }
         };
-        self.add_own_headers(&mut head.headers, request, trace);
+        self.add_own_headers(&mut head.headers, trace);
         if matches!(head.status, 400 | 408 | 413) && source == Source::Error {
             down.close_after();
         }
@@ -69,6 +69,10 @@ impl Worker {
         filter_body(&mut body, request, resolved);
         // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
         let _ = down.respond(&mut head, &body).await;
+        if !matches!(head.status, 100..=199 | 204 | 304) {
+            // What the engine has told the client, logs tell too.
+            head.framing = Framing::Length(body.len() as u64);
+        }
         (head, source)
     }
 
@@ -205,12 +209,10 @@ impl Worker {
     }
 
     /// What header filters may see and change of an answer that no upstream gave. A failed upstream counts as proxied.
-    fn add_own_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
+    fn add_own_headers(&self, headers: &mut Headers, trace: &Trace) {
         let tokens = &self.gateway.settings.headers;
-        if headers.known(Known::Date).is_none() {
-            self.append_date(headers, request.started_at_ms);
-        }
-        if tokens.server && headers.known(Known::Server).is_none() {
+        // Kong's own error pages name the server before the plugins' turn.
+        if trace.proxied && tokens.server && headers.known(Known::Server).is_none() {
             headers.append("Server", self.gateway.settings.product.as_bytes());
         }
         if trace.proxied && tokens.upstream_status {
@@ -228,14 +230,8 @@ impl Worker {
                 headers.remove(name);
             }
         }
-        if headers.known(Known::Date).is_none() {
-            self.append_date(headers, request.started_at_ms);
-        }
         if !request.response_headers.is_empty() {
             join_own(headers, &request.response_headers);
-        }
-        if tokens.server && headers.known(Known::Server).is_none() {
-            headers.append("Server", settings.product.as_bytes());
         }
         if tokens.upstream_status {
             headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
@@ -245,9 +241,16 @@ impl Worker {
         }
     }
 
-    /// Latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none can take them away.
+    /// `Date`, `Server`, latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none sees them or
+    /// can take them away.
     pub(super) fn add_final_headers(&self, headers: &mut Headers, status: u16, request: &Request, trace: &Trace) {
         let tokens = &self.gateway.settings.headers;
+        if headers.known(Known::Date).is_none() {
+            self.append_date(headers, request.started_at_ms);
+        }
+        if tokens.server && headers.known(Known::Server).is_none() {
+            headers.append("Server", self.gateway.settings.product.as_bytes());
+        }
         let replays = request.context.get::<CountsAsProxied>().is_some();
         if trace.answered.is_some() || replays {
             add_charset(headers, status);
@@ -288,7 +291,12 @@ impl Worker {
 
     fn append_via(&self, headers: &mut Headers, request: &Request) {
         // The protocol is the one the response arrives in at the client, as Kong writes it.
-        let own = if request.head.version >= portcullis_plugin::Version::Http2 { &self.via.1 } else { &self.via.0 };
+        let [http1, http2, http3] = &self.via;
+        let own = match request.head.version {
+            Version::Http10 | Version::Http11 => http1,
+            Version::Http2 => http2,
+            Version::Http3 => http3,
+        };
         if headers.known(Known::Via).is_none() {
             headers.append_clean(VIA, own);
             return;

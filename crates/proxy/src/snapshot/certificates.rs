@@ -81,6 +81,11 @@ impl Certificates {
         self.named(sni).or_else(|| self.fallback())
     }
 
+    /// When each configured certificate ends, in seconds since the epoch.
+    pub fn ends(&self) -> impl Iterator<Item = (Uuid, i64)> + '_ {
+        self.pairs.iter().filter_map(|pair| Some((pair.id, tls::ends_at(&pair.key.first)?)))
+    }
+
     /// The certificate that is configured for this name.
     pub fn named(&self, sni: Option<&str>) -> Option<Shown> {
         let name = sni.filter(|_| !self.snis.is_empty())?;

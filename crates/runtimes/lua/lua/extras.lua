@@ -46,6 +46,8 @@ local dict = {}
 local function made(name) return setmetatable({ name = name }, { __index = dict }) end
 local function set(self, key, value, ttl, flags, mode)
   if key == nil then return nil, "nil key" end
+  if key == "" then return nil, "empty key" end
+  if ttl ~= nil and ttl < 0 then error('bad "exptime" argument', 3) end
   local problem, forced = native.shared_set(self.name, tostring(key), value, ttl, flags, mode)
   if problem then return false, problem, false end
   return true, nil, forced
@@ -55,6 +57,7 @@ dict.set, dict.add, dict.replace = mode("set"), mode("add"), mode("replace")
 dict.safe_set, dict.safe_add = mode("safe_set"), mode("safe_add")
 function dict:get(key)
   if key == nil then return nil, "nil key" end
+  if key == "" then return nil, "empty key" end
   local value, flags = native.shared_get(self.name, tostring(key))
   return value, flags
 end
@@ -90,12 +93,30 @@ local function cache()
     local entry = entries[key]
     if entry and (not entry.expires or entry.expires > ngx.now()) then return entry end
   end
+  local function want_ttl(options, name)
+    local ttl = options[name]
+    if ttl == nil then return end
+    if type(ttl) ~= "number" then error("opts." .. name .. " must be a number", 4) end
+    if ttl < 0 then error("opts." .. name .. " must be >= 0", 4) end
+  end
+  local function want(key, options, callback)
+    if type(key) ~= "string" then error("key must be a string", 3) end
+    if options ~= nil and type(options) ~= "table" then error("opts must be a table", 3) end
+    if callback ~= nil and type(callback) ~= "function" then error("callback must be nil or a function", 3) end
+    if options then
+      want_ttl(options, "ttl")
+      want_ttl(options, "neg_ttl")
+    end
+  end
   function methods:get(key, options, callback, ...)
+    want(key, options, callback)
     local entry = live(key)
     if entry then return entry.value, nil, 1 end
     if not callback then return nil end
-    local value, problem, ttl = callback(...)
-    if problem then return nil, tostring(problem), -1 end
+    local ran, value, problem, ttl = pcall(callback, ...)
+    if not ran then return nil, "callback threw an error: " .. tostring(value) end
+    if problem then return nil, tostring(problem) end
+    if type(value) == "function" or type(value) == "thread" then error("cannot cache value of type " .. type(value), 2) end
     options = options or {}
     local lasting = ttl or (value == nil and options.neg_ttl or options.ttl) or 0
     if not entries[key] then
@@ -215,27 +236,39 @@ kong.cluster_events = { subscribe = function() return true end, broadcast = func
 kong.vault = {
   is_reference = function(text) return type(text) == "string" and text:match("^{vault://.+}$") ~= nil end,
   parse_reference = function(text)
-    local name, resource = text:match("^{vault://([^/]+)/([^}]+)}$")
-    if not name then return nil, "not a reference" end
-    local key
-    resource, key = resource:match("^([^/]+)/?(.*)$")
-    return { name = name, resource = resource, key = key ~= "" and key or nil }
+    if not kong.vault.is_reference(text) then return nil, "not a reference [" .. tostring(text) .. "]" end
+    local inner, version = text:match("^{vault://(.+)}$"), nil
+    inner = inner:gsub("#.*$", function(given)
+      version = tonumber(given:sub(2))
+      return ""
+    end)
+    local name, rest = inner:match("^([^/?]+)(.*)$")
+    if not name then return nil, "reference url is missing host [" .. text .. "]" end
+    local path, query = rest:match("^([^?]*)%??(.*)$")
+    if path == "" then return nil, "reference url is missing path [" .. text .. "]" end
+    path = path:sub(2)
+    if path == "" then return nil, "reference url has empty path [" .. text .. "]" end
+    local resource, key = path:match("^(.+)/([^/]*)$")
+    if not resource then resource, key = path, nil end
+    local config = query ~= "" and native.decode_args(query, 100) or nil
+    return { name = name, resource = resource, key = key ~= "" and key or nil, config = config, version = version }
   end,
   get = function(text)
     local parsed, problem = kong.vault.parse_reference(text)
     if not parsed then return nil, problem end
     if parsed.name ~= "env" then return nil, "could not find vault (" .. parsed.name .. ")" end
     local value = os.getenv((parsed.resource:upper():gsub("-", "_")))
-    if not value then return nil, "unable to load value (" .. parsed.resource .. ") from vault (env): not found" end
+    if not value then return nil, "could not get value from external vault (no value found)" end
     if parsed.key then
       local fields = native.cjson_safe.decode(value)
       value = type(fields) == "table" and fields[parsed.key] or nil
     end
     return value
   end,
-  try = function(callback) return callback() end,
+  try = function(callback, options) return callback(options) end,
   update = function(config) return config end,
   flush = function() end,
+  init_worker = function() end,
   warmup = function() end,
 }
 

@@ -5,7 +5,7 @@ local yield = coroutine.yield
 local EXIT = native.EXIT
 local type, tostring, tonumber, error, pairs, ipairs = type, tostring, tonumber, error, pairs, ipairs
 
-local kong = { version = native.version, pdk_major_version = 2, pdk_version = "2.0.0", configuration = native.configuration }
+local kong = { version = native.version, configuration = native.configuration }
 do
   local major, minor, patch = native.version:match("^(%d+)%.(%d+)%.(%d+)")
   kong.version_num = (tonumber(major) or 0) * 1000000 + (tonumber(minor) or 0) * 1000 + (tonumber(patch) or 0)
@@ -29,7 +29,7 @@ local function want_header(name, value)
     error(("invalid header name %q: got %s, expected string"):format(tostring(name), type(name)), 3)
   end
   local kind = type(value)
-  if kind == "table" then return want_strings(name, value, 3) end
+  if kind == "table" then return want_strings(name, value, 2) end
   if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
     error(("invalid header value for %q: got %s, expected array of string, string, number or boolean"):format(name, kind), 3)
   end
@@ -120,6 +120,13 @@ function request.get_query(max)
   end
   return native.decode_args(var("args") or "", max)
 end
+-- How many arguments of a form are read.
+local function want_max(max)
+  if max == nil then return end
+  want("number", max, "max_args", 2)
+  if max < 1 then error("max_args must be >= 1", 3) end
+  if max > 1000 then error("max_args must be <= 1000", 3) end
+end
 function request.get_header(name)
   want("string", name, "header name")
   return native.request_header(name)
@@ -130,13 +137,17 @@ function request.get_headers(max)
     if max < 1 then error("max_headers must be >= 1", 2) end
     if max > 1000 then error("max_headers must be <= 1000", 2) end
   end
-  return native.case_blind(native.request_headers(max))
+  local headers, problem = native.request_headers(max)
+  return native.case_blind(headers), problem
 end
 function request.get_raw_body()
   local body = native.raw_body()
   if body == nil then return nil, "request body did not fit into client body buffer, consider raising 'client_body_buffer_size'" end
   return body
 end
+-- Reads JSON so that an empty list is written as one again.
+local with_lists = safe.new()
+with_lists.decode_array_with_array_mt(true)
 local function boundary_of(content_type)
   return content_type:match('boundary="([^"]+)"') or content_type:match("boundary=([^;%s]+)")
 end
@@ -160,15 +171,20 @@ end
 function request.get_body(mimetype, max_args)
   local content_type = mimetype or native.request_header("content-type")
   if not content_type then return nil, "missing content type" end
+  if type(content_type) == "number" then content_type = tostring(content_type) end
+  if type(content_type) ~= "string" then
+    error("bad argument #1 to 'lower' (string expected, got " .. type(content_type) .. ")", 2)
+  end
   local kind = content_type:match("^%s*([^;%s]+)")
   kind = kind and kind:lower() or ""
   local body, problem = request.get_raw_body()
   if kind == "application/x-www-form-urlencoded" then
+    want_max(max_args)
     if not body then return nil, problem, kind end
     return native.decode_args(body, max_args or 100), nil, kind
   elseif kind == "application/json" or kind:match("^application/.+%+json$") then
     if not body then return nil, problem, kind end
-    local parsed = safe.decode(body)
+    local parsed = with_lists.decode(body)
     if type(parsed) ~= "table" then return nil, "invalid json body", kind end
     return parsed, nil, kind
   elseif kind == "multipart/form-data" then
@@ -190,7 +206,17 @@ function response.get_header(name)
   want("string", name, "header name")
   return native.response_header(name)
 end
-function response.get_headers(max) return native.case_blind(native.response_headers(max)) end
+local function want_max_headers(max)
+  if max == nil then return end
+  if type(max) ~= "number" then error("max_headers must be a number", 3) end
+  if max < 1 then error("max_headers must be >= 1", 3) end
+  if max > 1000 then error("max_headers must be <= 1000", 3) end
+end
+function response.get_headers(max)
+  want_max_headers(max)
+  local headers, problem = native.response_headers(max)
+  return native.case_blind(headers), problem
+end
 function response.get_source() return native.source() or "exit" end
 function response.set_status(status)
   want("number", status, "code")
@@ -295,7 +321,6 @@ end
 local upstream = {}
 service.request = upstream
 function upstream.enable_buffering() native.enable_buffering() end
-function upstream.disable_tls() native.set_scheme(false) end
 function upstream.set_scheme(scheme)
   want("string", scheme, "scheme")
   if scheme ~= "http" and scheme ~= "https" then error("invalid scheme: " .. scheme, 2) end
@@ -310,8 +335,14 @@ function upstream.set_raw_query(query)
   want("string", query, "query")
   native.set_query(query)
 end
+local function want_names(args)
+  for name in pairs(args) do
+    if type(name) ~= "string" then error("arg keys must be strings", 3) end
+  end
+end
 function upstream.set_query(args)
   want("table", args, "args")
+  want_names(args)
   native.set_query(native.encode_args(args))
 end
 function upstream.clear_query_arg(name)
@@ -354,17 +385,26 @@ function upstream.set_body(args, mimetype)
   if not content_type then
     return nil, "content type was neither explicitly given as an argument or received as a header"
   end
-  local kind = content_type:match("^%s*([^;%s]+)"):lower()
+  local kind = (content_type:match("^%s*([^;%s]+)") or ""):lower()
   local body
   if kind == "application/x-www-form-urlencoded" then
+    want_names(args)
     body = native.encode_args(args)
   elseif kind == "application/json" then
     local problem
     body, problem = safe.encode(args)
-    if not body then return nil, problem end
+    if not body then error(problem, 2) end
   elseif kind == "multipart/form-data" then
     local boundary = boundary_of(content_type) or native.hex(native.random_bytes(16))
     local out = {}
+    for name, value in pairs(args) do
+      local sort = type(value)
+      if type(name) ~= "string" then
+        error(("invalid key %q: got %s, expected string"):format(tostring(name), type(name)), 2)
+      elseif sort ~= "string" and sort ~= "number" and sort ~= "boolean" then
+        error(("invalid value %q: got %s, expected string, number or boolean"):format(name, sort), 2)
+      end
+    end
     for name, value in sorted(args) do
       out[#out + 1] = "--" .. boundary .. '\r\nContent-Disposition: form-data; name="' .. name .. '"\r\n\r\n' .. tostring(value) .. "\r\n"
     end
@@ -380,14 +420,28 @@ end
 local answered = {}
 service.response = answered
 local function from_service() return native.source() == "service" end
+-- The body can be had while the response is held back whole.
+local function want_held()
+  if native.phase() == "response" or native.is_held() then return end
+  error("service body is only available with buffered proxying (see: kong.service.request.enable_buffering function)", 3)
+end
 function answered.get_status() if from_service() then return native.status() end end
-function answered.get_headers(max) return native.case_blind(from_service() and native.response_headers(max) or {}) end
+function answered.get_headers(max)
+  want_max_headers(max)
+  if not from_service() then return native.case_blind({}) end
+  local headers, problem = native.response_headers(max)
+  return native.case_blind(headers), problem
+end
 function answered.get_header(name)
   want("string", name, "name")
   if from_service() then return native.response_header(name) end
 end
-function answered.get_raw_body() return native.gather() end
+function answered.get_raw_body()
+  want_held()
+  return native.gather()
+end
 function answered.get_body(mimetype)
+  want_held()
   local kind = (mimetype or answered.get_header("content-type") or ""):match("^%s*([^;%s]+)")
   local body = native.gather()
   if body == nil then return nil end
@@ -433,7 +487,10 @@ function client.get_protocol(allow_terminated)
   end
   return secure and "https" or "http"
 end
-function client.tls.get_full_client_certificate_chain() return nil end
+function client.tls.get_full_client_certificate_chain()
+  if var("scheme") ~= "https" then return nil, "connection is not TLS or TLS support for Nginx not enabled" end
+  return nil
+end
 function client.tls.request_client_certificate() return true end
 function client.tls.disable_session_reuse() return true end
 function client.tls.disable_http2_alpn() return true end
@@ -451,14 +508,33 @@ kong.router = {
 }
 kong.plugin = { get_id = function() return native.owner():match("[^:]*$") end }
 kong.ip = { is_trusted = function(address)
-  want("string", address, "address")
-  return native.is_trusted(address)
+  return type(address) == "string" and native.is_trusted(address)
 end }
+-- Writes numbers of bytes as they are, or as text in a larger unit.
+local units = { k = { 10, "KiB" }, m = { 20, "MiB" }, g = { 30, "GiB" } }
+local function sized(unit, scale)
+  unit = unit or "b"
+  if type(unit) ~= "string" then error("unit must be a string", 3) end
+  local chosen = units[unit:lower()]
+  if not chosen and unit:lower() ~= "b" then error("invalid unit '" .. unit .. "' (expected 'k/K', 'm/M', or 'g/G')", 3) end
+  scale = scale or 2
+  if type(scale) ~= "number" then error("scale must be a number", 3) end
+  if scale < 0 then error("scale must be equal or greater than 0", 3) end
+  return function(bytes)
+    if not chosen then return bytes end
+    return ("%." .. math.floor(scale) .. "f %s"):format(bytes / 2 ^ chosen[1], chosen[2])
+  end
+end
 kong.node = {
   get_id = function() return native.node_id end,
   get_hostname = function() return native.hostname end,
-  get_memory_stats = function()
-    return { lua_shared_dicts = {}, workers_lua_vms = { { http_allocated_gc = native.used_memory(), pid = tonumber(var("pid")) } } }
+  get_memory_stats = function(unit, scale)
+    local size = sized(unit, scale)
+    local dicts = {}
+    for name, dict in pairs(ngx.shared) do
+      dicts[name] = { capacity = size(dict:capacity()), allocated_slabs = size(dict:capacity() - dict:free_space()) }
+    end
+    return { lua_shared_dicts = dicts, workers_lua_vms = { { http_allocated_gc = size(native.used_memory()), pid = tonumber(var("pid")) } } }
   end,
 }
 kong.cluster = { get_id = function() return native.node_id end }
@@ -470,8 +546,22 @@ kong.nginx = {
   end,
 }
 kong.table = {
-  new = function() return {} end,
-  clear = function(t) for key in pairs(t) do t[key] = nil end end,
+  new = function(...)
+    for at = 1, 2 do
+      if type((select(at, ...))) ~= "number" then
+        local given = select("#", ...) < at and "no value" or type((select(at, ...)))
+        error("bad argument #" .. at .. " to '?' (number expected, got " .. given .. ")", 0)
+      end
+    end
+    return {}
+  end,
+  clear = function(...)
+    local t = ...
+    if type(t) ~= "table" then
+      error("bad argument #1 to '?' (table expected, got " .. (select("#", ...) == 0 and "no value" or type(t)) .. ")", 0)
+    end
+    for key in pairs(t) do t[key] = nil end
+  end,
   merge = function(one, two)
     local out = {}
     for key, value in pairs(one or {}) do out[key] = value end

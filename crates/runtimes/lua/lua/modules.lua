@@ -183,27 +183,6 @@ module("pl.utils", function()
   return { split = function(text, separator) return stringx.split(text, separator) end, unpack = unpack }
 end)
 module("pl.pretty", function() return { write = native.inspected, dump = function(value) print(native.inspected(value)) end } end)
-module("kong.tools.utils", function()
-  local stringx = require("pl.stringx")
-  return {
-    uuid = native.uuid, split = stringx.split, strip = stringx.strip,
-    table_merge = kong.table.merge, deep_copy = require("pl.tablex").deepcopy, cycle_aware_deep_copy = require("pl.tablex").deepcopy,
-    encode_args = native.encode_args, decode_args = native.decode_args, hex = native.hex,
-    random_string = function() return native.hex(native.random_bytes(16)) end,
-    table_contains = function(t, wanted) for at, value in ipairs(t) do if value == wanted then return true, at end end return false end,
-  }
-end)
-module("kong.tools.uuid", function()
-  return { uuid = native.uuid, is_valid_uuid = function(text) return type(text) == "string" and text:match("^%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x$") ~= nil end }
-end)
-module("kong.tools.string", function()
-  local stringx = require("pl.stringx")
-  return { split = stringx.split, strip = stringx.strip, to_hex = native.hex }
-end)
-module("kong.tools.table", function()
-  local utils = require("kong.tools.utils")
-  return { table_merge = utils.table_merge, deep_copy = utils.deep_copy, cycle_aware_deep_copy = utils.deep_copy, table_contains = utils.table_contains }
-end)
 module("kong.meta", function() return { version = native.version, core_version = native.version } end)
 module("kong.constants", function()
   return { HEADERS = { CONSUMER_ID = "X-Consumer-ID", CONSUMER_CUSTOM_ID = "X-Consumer-Custom-ID", CONSUMER_USERNAME = "X-Consumer-Username",

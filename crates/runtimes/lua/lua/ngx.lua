@@ -92,13 +92,19 @@ function ngx.exec() error("ngx.exec is not available", 2) end
 
 -- Variables, headers, contexts.
 ngx.var = setmetatable({}, {
-  __index = function(_, name) return native.var(tostring(name)) end,
+  __index = function(_, name)
+    if type(name) ~= "string" then
+      if type(name) == "number" then return nil end
+      error("bad variable name", 2)
+    end
+    return native.var(name)
+  end,
   __newindex = function(_, name, value) native.set_var(name, value == nil and "" or tostring(value)) end,
 })
 ngx.header = setmetatable({}, {
-  __index = function(_, name) return native.response_header((name:gsub("_", "-"))) end,
+  __index = function(_, name) return native.response_header_values((tostring(name):gsub("_", "-"))) end,
   __newindex = function(_, name, value)
-    name = name:gsub("_", "-")
+    name = tostring(name):gsub("_", "-")
     if value == nil or (type(value) == "table" and #value == 0) then native.clear_response_header(name)
     else native.set_response_header(name, value) end
   end,
@@ -145,22 +151,23 @@ local req = {}
 ngx.req = req
 function req.get_method() return native.var("request_method") end
 function req.set_method(method)
+  if type(method) ~= "number" then error("bad method number", 2) end
   for name, number in pairs(ngx) do
     if number == method and type(name) == "string" and name:match("^HTTP_%u+$") then return native.set_method(name:sub(6)) end
   end
+  error("unsupported HTTP method: " .. method, 2)
 end
 function req.http_version() return tonumber(native.var("http_version")) end
 function req.raw_header(no_request_line)
   local out = {}
-  if not no_request_line then out[1] = native.var("request") end
-  for name, value in pairs(native.request_headers(0)) do
-    for _, one in ipairs(type(value) == "table" and value or { value }) do out[#out + 1] = name .. ": " .. one end
-  end
-  return table.concat(out, "\r\n") .. "\r\n\r\n"
+  if not no_request_line then out[1] = native.var("request") .. "\r\n" end
+  out[#out + 1] = native.raw_header()
+  out[#out + 1] = "\r\n"
+  return table.concat(out)
 end
 function req.get_headers(max, raw)
-  local headers = native.request_headers(max)
-  return raw and headers or case_blind(headers)
+  local headers, problem = native.request_headers(max, raw)
+  return raw and headers or case_blind(headers), problem
 end
 function req.set_header(name, value)
   if value == nil then return native.clear_request_header(name) end
@@ -174,7 +181,11 @@ end
 function req.set_uri() end
 function req.read_body() end
 function req.discard_body() end
-function req.get_body_data() return native.raw_body() end
+function req.get_body_data(max)
+  local body = native.raw_body()
+  if body == "" then return nil end
+  return body and max and body:sub(1, max) or body
+end
 function req.get_body_file() return nil end
 function req.get_post_args(max) return native.decode_args(native.raw_body() or "", max) end
 function req.set_body_data(body) native.set_body(body) end
@@ -183,39 +194,70 @@ function req.is_internal() return false end
 function req.get_cookies() return native.var("http_cookie") end
 ngx.resp = {
   get_headers = function(max, raw)
-    local headers = native.response_headers(max)
-    return raw and headers or case_blind(headers)
+    local headers, problem = native.response_headers(max, raw)
+    return raw and headers or case_blind(headers), problem
   end,
-  add_header = function(name, value) native.add_response_header(name, value) end,
 }
 function ngx.get_phase() return native.phase() end
 function ngx.is_subrequest() return false end
 ngx.is_subrequest = false
 
 -- Encodings.
-ngx.encode_base64, ngx.decode_base64 = native.encode_base64, native.decode_base64
-ngx.decode_base64mime = native.decode_base64
+function ngx.encode_base64(text, unpadded) return native.encode_base64(text == nil and "" or tostring(text), unpadded) end
+function ngx.decode_base64(text)
+  if type(text) ~= "string" then error("string argument only", 2) end
+  return native.decode_base64(text)
+end
 ngx.encode_args, ngx.decode_args = native.encode_args, native.decode_args
-function ngx.escape_uri(text) return native.escape(tostring(text)) end
-function ngx.unescape_uri(text) return native.unescape(tostring(text)) end
-ngx.md5_bin, ngx.sha1_bin = native.md5, native.sha1
-function ngx.md5(text) return native.hex(native.md5(text)) end
+function ngx.escape_uri(text, kind)
+  if kind ~= nil then
+    if type(kind) ~= "number" then error('"type" is not a number', 2) end
+    if kind < 0 or kind > 6 then error(('"type" %d out of range'):format(kind), 2) end
+  end
+  return native.escape(text == nil and "" or tostring(text), kind)
+end
+function ngx.unescape_uri(text) return native.unescape(text == nil and "" or tostring(text)) end
+local function bytes_of(value) return value == nil and "" or tostring(value) end
+function ngx.md5_bin(text) return native.md5(bytes_of(text)) end
+function ngx.sha1_bin(text) return native.sha1(bytes_of(text)) end
+function ngx.md5(text) return native.hex(native.md5(bytes_of(text))) end
 function ngx.hmac_sha1(key, text) return native.hmac("sha1", key, text) end
 ngx.crc32_short, ngx.crc32_long = native.crc32, native.crc32
-function ngx.quote_sql_str(text) return "'" .. text:gsub("[\\'\"]", "\\%0"):gsub("%z", "\\0") .. "'" end
+local quoted = { ["\0"] = "\\0", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b", ["\26"] = "\\Z", ["\\"] = "\\\\",
+  ["'"] = "\\'", ['"'] = '\\"' }
+function ngx.quote_sql_str(text)
+  if type(text) ~= "string" and type(text) ~= "number" then
+    error("bad argument #1 to 'quote_sql_str' (string expected, got " .. type(text) .. ")", 2)
+  end
+  return "'" .. tostring(text):gsub("[%z\n\r\t\b\26\\'\"]", quoted) .. "'"
+end
 
 -- Time.
 ngx.now = native.now
 function ngx.time() return floor(native.now()) end
 function ngx.update_time() end
-ngx.http_time, ngx.parse_http_time = native.http_time, native.parse_http_time
-function ngx.cookie_time(seconds) return (native.http_time(seconds):gsub("(%d%d) (%a%a%a) (%d%d)(%d%d)", "%1-%2-%4")) end
+local function want_number(value) if type(value) ~= "number" then error("number argument only", 3) end end
+function ngx.http_time(seconds)
+  want_number(seconds)
+  return native.http_time(seconds)
+end
+function ngx.parse_http_time(text)
+  if type(text) ~= "string" then error("string argument only", 2) end
+  return native.parse_http_time(text)
+end
+function ngx.cookie_time(seconds)
+  want_number(seconds)
+  return (native.http_time(seconds):gsub("(%d%d) (%a%a%a) (%d%d)(%d%d)", "%1-%2-%4"))
+end
 function ngx.utctime()
   return ("%04d-%02d-%02d %02d:%02d:%02d"):format(native.civil(native.now()))
 end
 ngx.localtime = ngx.utctime
 function ngx.today() return ngx.utctime():sub(1, 10) end
 function ngx.sleep(seconds)
+  local length = tonumber(seconds)
+  if not length then error("bad argument #1 to 'sleep' (number expected, got " .. type(seconds) .. ")", 2) end
+  if length < 0 then error(('invalid sleep duration "%d"'):format(length * 1000), 2) end
   native.sleep(seconds)
   return native.wait()
 end

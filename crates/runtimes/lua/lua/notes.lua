@@ -72,15 +72,20 @@ log.inspect = setmetatable({ on = function() end, off = function() end }, { __ca
   for at = 1, select("#", ...) do out[at] = inspected((select(at, ...)), 0) end
   write(levels.debug, table.concat(out, " "))
 end })
-function log.deprecation(...) write(levels.warn, ...) end
+log.deprecation = setmetatable({ write = function(...) write(levels.warn, ...) end }, { __call = function(_, ...) write(levels.warn, ...) end })
 function log.serialize() return native.serialize() end
 function log.set_serialize_value(key, value, options)
   if type(key) ~= "string" then error("key must be a string", 2) end
+  local kind = type(value)
+  if kind == "thread" then value = nil end
   local mode = options and options.mode or "set"
   if mode ~= "set" and mode ~= "add" and mode ~= "replace" then error("mode must be 'set', 'add' or 'replace'", 2) end
   native.set_log_field(key, value, mode)
 end
-function log.new() return log end
+function log.new(namespace)
+  if type(namespace) ~= "string" then error("namespace must be a string", 2) end
+  return log
+end
 function log.set_format() end
 function log.reset_format() end
 kong.log = setmetatable(log, { __call = function(_, ...) write(levels.notice, ...) end })

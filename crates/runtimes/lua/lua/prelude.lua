@@ -23,12 +23,27 @@ function coroutine.wrap(f)
 end
 
 -- Running out of time is not for code to catch.
+local null = native.null
+local function failed(problem)
+  if native.expired() then error(problem, 0) end
+  -- What native code complains of is text to Lua code, as in Kong.
+  if type(problem) == "userdata" and problem ~= null then
+    problem = tostring(problem):gsub("\nstack traceback:.*$", ""):gsub("^runtime error: ", "")
+  end
+  return false, problem
+end
 local function caught(ok, ...)
-  if not ok and native.expired() then error((...), 0) end
-  return ok, ...
+  if ok then return ok, ... end
+  return failed(...)
 end
 function pcall(...) return caught(raw_pcall(...)) end
-function xpcall(...) return caught(raw_xpcall(...)) end
+function xpcall(...)
+  local function kept(ok, ...)
+    if not ok and native.expired() then error((...), 0) end
+    return ok, ...
+  end
+  return kept(raw_xpcall(...))
+end
 
 debug = { traceback = function(message) return message end }
 
@@ -199,14 +214,9 @@ end
 
 -- What templates see, made anew for each expression that runs.
 local lookups = {
-  headers = function() return setmetatable({}, { __index = function(_, name) return native.request_header(tostring(name)) end }) end,
+  headers = function() return native.case_blind((native.request_headers())) end,
   query_params = function()
-    local args = native.decode_args(native.var("args") or "", 100)
-    return setmetatable({}, { __index = function(_, name)
-      local value = args[name]
-      if type(value) == "table" then return value[1] end
-      return value
-    end })
+    return (native.decode_args(native.var("args") or "", 100))
   end,
   uri_captures = function()
     local captures = native.captures() or { named = {}, unnamed = {} }

@@ -4,16 +4,21 @@ use mlua::{Lua, Table, Value};
 
 use crate::text;
 
-/// The arguments of a query or a form; those behind the first `max` are left out (0: none is).
-pub fn decode(lua: &Lua, query: &[u8], max: usize) -> mlua::Result<Table> {
+/// The arguments of a query or a form; those behind the first `max` are left out (0: none is), and `truncated` says so. One without a
+/// name counts for nothing.
+pub fn decode(lua: &Lua, query: &[u8], max: usize) -> mlua::Result<(Table, Value)> {
     let table = lua.create_table()?;
-    let pairs = query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
-    for pair in pairs.take(if max == 0 { usize::MAX } else { max }) {
+    let mut pairs = query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+    for pair in pairs.by_ref().take(if max == 0 { usize::MAX } else { max }) {
         let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (&pair[..at], Some(&pair[at + 1..])),
             None => (pair, None),
         };
-        let name = lua.create_string(text::unescape(name, true))?;
+        let name = text::unescape(name, true);
+        if name.is_empty() {
+            continue;
+        }
+        let name = lua.create_string(name)?;
         let value = match value {
             Some(value) => Value::String(lua.create_string(text::unescape(value, true))?),
             None => Value::Boolean(true),
@@ -29,7 +34,8 @@ pub fn decode(lua: &Lua, query: &[u8], max: usize) -> mlua::Result<Table> {
             }
         }
     }
-    Ok(table)
+    let truncated = pairs.next().is_some();
+    Ok((table, if truncated { Value::String(lua.create_string("truncated")?) } else { Value::Nil }))
 }
 
 /// A table as a query, sorted by name.

@@ -141,7 +141,8 @@ impl Template for TemplateCode {
                     Value::Boolean(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
                     value => match arguments::scalar(&value) {
                         Some(text) => out.extend(text),
-                        None => return Err(mlua::Error::runtime(format!("a template gave a {}", value.type_name()))),
+                        // Tables, functions and the like, by kind and address, as Lua writes them.
+                        None => out.extend_from_slice(value.to_string()?.as_bytes()),
                     },
                 }
             }

@@ -162,7 +162,7 @@ impl Handler for CodeHandler {
         };
         let filtered = self.filter(&run, moment);
         if self.phases.has(Phases::BODY_FILTER) {
-            *run.response.borrow_mut() = Some(head.response.clone());
+            *run.response.borrow_mut() = Some((head.response.clone(), head.source));
         }
         filtered.map_err(|error| told(&error))
     }
@@ -174,7 +174,8 @@ impl Handler for CodeHandler {
         let held = RefCell::new(mem::take(chunk));
         let moment = Moment {
             request: Some(Lent::Shared(request)),
-            response: head.as_ref().map(Lent::Shared),
+            response: head.as_ref().map(|(head, _)| Lent::Shared(head)),
+            source: head.as_ref().map(|(_, source)| *source),
             chunk: Some((&held, last)),
             ..Moment::new(Phase::BodyFilter, &run, &self.name)
         };

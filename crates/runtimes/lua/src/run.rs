@@ -41,8 +41,8 @@ pub struct Run {
     pub lights: RefCell<Vec<Light>>,
     /// Light threads there have been.
     pub lights_made: Cell<u32>,
-    /// The head that went to the client, for body filters.
-    pub response: RefCell<Option<ResponseHead>>,
+    /// The head that went to the client and where it came from, for body filters.
+    pub response: RefCell<Option<(ResponseHead, portcullis_plugin::Source)>>,
     /// Fields for log entries, set when the request could not be changed any more.
     pub log_fields: LateLogFields,
     /// Bodies gathered by body filters, by plugin.

@@ -414,3 +414,88 @@ fn a_full_dictionary_lets_go_of_what_expired_and_then_of_what_is_oldest() {
         kong.response.exit(200, one .. tostring(d:get('old') ~= nil) .. tostring(d:get('d') ~= nil))";
     assert_eq!(said(kept), "truefalsefalsefalsetrue");
 }
+
+#[test]
+fn what_was_cut_off_is_said_to_be() {
+    assert_eq!(value("select(2, kong.request.get_query(1))"), "truncated");
+    assert_eq!(value("select(2, ngx.req.get_headers(1))"), "truncated");
+    assert_eq!(value("select(2, ngx.req.get_uri_args())"), "nil");
+}
+
+#[test]
+fn complaints_of_native_functions_are_text() {
+    assert_eq!(value("select(2, pcall(kong.service.request.set_query, { a = pairs }))"), "attempt to use function as query arg value");
+    assert_eq!(value("select(2, pcall(kong.service.request.set_query, { 1 }))"), "arg keys must be strings");
+    assert_eq!(value("select('#', pcall(kong.service.request.clear_header, 'x'))"), "1");
+}
+
+#[test]
+fn encodings_are_those_of_nginx() {
+    assert_eq!(value("ngx.escape_uri(\"it's (a) b/c?\")"), "it's%20(a)%20b%2Fc%3F");
+    assert_eq!(value("ngx.escape_uri('a b/c?d', 0)"), "a%20b/c%3Fd");
+    assert_eq!(value("ngx.decode_base64('YQ')"), "a");
+    assert_eq!(value("ngx.quote_sql_str('a\\nb\\'')"), "'a\\nb\\''");
+}
+
+#[test]
+fn what_code_sets_shows_in_what_it_reads() {
+    let code = "kong.service.request.set_header('Host', 'other.test') kong.service.request.set_raw_body('12345') \
+        local h = kong.request.get_headers() kong.response.exit(200, h.host .. ' ' .. tostring(h['content-length']))";
+    let mut request = TestRequest::new("POST", "/").body("text/plain", "1").header("Content-Length", "1").build();
+    let ended = answer(access(&[code]).access(&mut request)).unwrap();
+    assert_eq!(ended.body, Body::Bytes { content_type: None, bytes: b"other.test 5".to_vec() });
+}
+
+#[test]
+fn variables_are_read_as_nginx_has_them() {
+    assert_eq!(value("ngx.var.status .. ngx.var.bytes_sent .. ngx.var.upstream_host"), "0000");
+    assert_eq!(value("ngx.var.upstream_uri"), "/a/b");
+    assert_eq!(value("select(2, pcall(function() ngx.var.host = 'x' end))"), "variable not changeable");
+}
+
+/// Code that may require what it likes.
+fn free_value(expression: &str) -> String {
+    let settings = Settings { untrusted: Untrusted::On, ..limits() };
+    let handler = access_with(settings, &[&format!("kong.response.exit(200, tostring({expression}))")]);
+    match answer(handler.access(&mut request())).unwrap().body {
+        Body::Bytes { bytes, .. } => String::from_utf8_lossy(&bytes).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn kongs_tools_can_be_required() {
+    for (expression, want) in [
+        ("require('kong.tools.string').strip('  a b ')", "a b"),
+        ("require('kong.tools.string').bytes_to_str(5497558, 'm')", "5.24 MiB"),
+        ("require('kong.tools.string').parse_ngx_size('2k')", "2048"),
+        ("select(2, require('kong.tools.string').validate_utf8('ab\\255'))", "3"),
+        ("require('kong.tools.table').cycle_aware_deep_merge({ a = { b = 1 } }, { a = { c = 2 } }).a.b", "1"),
+        ("#require('kong.tools.rand').random_string()", "32"),
+        ("require('kong.tools.sha256').sha256_hex('')", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("require('kong.tools.http').parse_directive_header('no-store, Max-Age=5')['max-age']", "5"),
+        ("require('kong.tools.ip').is_valid_cidr('10.0.0.0/33')", "false"),
+        ("require('kong.tools.ip').is_valid_ip_or_cidr('::1/128')", "true"),
+        ("require('kong.tools.uri').escape('/a b?')", "/a%20b?"),
+        ("require('kong.tools.cjson').encode(require('kong.tools.cjson').decode_with_array_mt('[]'))", "[]"),
+        ("require('kong.tools.uuid').is_valid_uuid(require('resty.jit-uuid')())", "true"),
+        ("require('kong.tools.module').load_module_if_exists('nowhere')", "false"),
+        ("table.isempty({}) and table.nkeys({ a = 1 })", "1"),
+        ("require('kong.tools.utils').get_default_exit_body(502).message", "Bad gateway"),
+    ] {
+        assert_eq!(free_value(expression), want, "{expression}");
+    }
+}
+
+#[test]
+fn a_lock_is_held_by_one_until_it_is_given_back() {
+    let code = "(function() local lock = require('resty.lock'); local one, two = lock:new('tools', { timeout = 0 }), lock:new('tools', { timeout = 0 }) \
+        local first = one:lock('k'); local _, problem = two:lock('k'); one:unlock() \
+        return first .. ' ' .. problem .. ' ' .. two:lock('k') end)()";
+    assert_eq!(free_value(code), "0 timeout 0");
+}
+
+#[test]
+fn a_repeated_header_is_a_list() {
+    assert_eq!(value("(function() ngx.header['X-S'] = { 'a', 'b' } return table.concat(ngx.header.x_s, '+') end)()"), "a+b");
+}

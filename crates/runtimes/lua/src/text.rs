@@ -31,10 +31,23 @@ pub fn number_of(number: f64, digits: usize) -> String {
     format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs())
 }
 
-/// Percent-encodes all but unreserved characters.
+/// Percent-encodes what may not stand in a component of an address, as nginx sees it.
 pub fn escape(text: &[u8], out: &mut Vec<u8>) {
     for byte in text {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'*' | b'\'' | b'(' | b')') {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+}
+
+/// Percent-encodes what may not stand in a whole path, or in a whole query (`arguments`), as nginx sees it.
+pub fn escape_part(text: &[u8], arguments: bool, out: &mut Vec<u8>) {
+    for byte in text {
+        let kept =
+            byte.is_ascii_graphic() && !matches!(byte, b'#' | b'%' | b'?' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+        if kept && !(arguments && matches!(byte, b'&' | b'+')) {
             out.push(*byte);
         } else {
             out.extend_from_slice(format!("%{byte:02X}").as_bytes());

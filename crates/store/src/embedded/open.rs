@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use uuid::Uuid;
 
 use super::fault;
 use super::statements::{self, Statements};
@@ -11,7 +12,11 @@ use super::{Cells, Settings};
 use crate::layout::Layout;
 
 /// Run once each, in order; the number of those done is the file's format.
-const MIGRATIONS: [&str; 2] = [include_str!("../../migrations/001-fixed-part.sql"), include_str!("../../migrations/002-counters.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../migrations/001-fixed-part.sql"),
+    include_str!("../../migrations/002-counters.sql"),
+    include_str!("../../migrations/003-parameters.sql"),
+];
 
 /// "PCul": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x5043_756c;
@@ -87,6 +92,7 @@ fn migrate(connection: &mut Connection, format: usize) -> rusqlite::Result<()> {
     for migration in &MIGRATIONS[format..] {
         transaction.execute_batch(migration)?;
     }
+    transaction.execute("INSERT OR IGNORE INTO _parameters (key, value) VALUES ('cluster_id', ?1)", [Uuid::new_v4().to_string()])?;
     transaction.execute("INSERT OR REPLACE INTO _meta (key, value) VALUES ('format', ?1)", [MIGRATIONS.len() as i64])?;
     transaction.commit()
 }

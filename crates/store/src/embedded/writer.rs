@@ -15,7 +15,7 @@ use super::{Settings, counters, fault};
 use crate::counters::{Counted, Counter};
 use crate::layout::Layout;
 use crate::transact::{self, Outcome};
-use crate::{Applied, ChangeSet, Operation, StoreError};
+use crate::{Applied, ChangeSet, Operation, Parameters, StoreError};
 
 type Answer = oneshot::Sender<Result<Arc<Applied>, StoreError>>;
 
@@ -24,6 +24,7 @@ pub(super) enum Job {
     /// Changes to try until the sender goes; told once it has begun.
     Rehearse(mpsc::Receiver<Trial>, oneshot::Sender<Result<(), StoreError>>),
     Count(Counted, Vec<Counter>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Parameters(Parameters, oneshot::Sender<Result<(), StoreError>>),
     Sweep(oneshot::Sender<Result<usize, StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -101,6 +102,15 @@ impl Writer {
         }
     }
 
+    fn set(&mut self, parameters: &Parameters) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for parameter in parameters {
+            let sql = "INSERT INTO _parameters (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            transaction.execute(sql, (&parameter.0, &parameter.1))?;
+        }
+        transaction.commit()
+    }
+
     /// Does a job, and with a change set those queued right behind it. Answers who waits for the end once the store closes.
     async fn take(&mut self, job: Job, queued: &mut mpsc::Receiver<Job>) -> Option<Vec<oneshot::Sender<()>>> {
         let mut together = Vec::new();
@@ -124,6 +134,11 @@ impl Writer {
                 }
                 None
             }
+            Some(Job::Parameters(parameters, answer)) => {
+                let set = self.set(&parameters).map_err(|error| StoreError::Unavailable(fault::explain(&error)));
+                let _ = answer.send(set);
+                None
+            }
             Some(Job::Sweep(answer)) => {
                 let _ = answer.send(self.sweep_all());
                 None
@@ -136,6 +151,7 @@ impl Writer {
                         Job::Apply(changes, answer) => self.commit(vec![(changes, answer)]),
                         Job::Rehearse(trials, _) => drop(trials),
                         Job::Count(_, _, answer) => drop(answer),
+                        Job::Parameters(_, answer) => drop(answer),
                         Job::Sweep(answer) => drop(answer),
                         Job::Close(done) => waiting.push(done),
                     }

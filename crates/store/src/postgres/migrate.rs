@@ -141,10 +141,17 @@ impl State {
 pub struct Migrator {
     client: Client,
     schema: Option<String>,
+    /// Whose lock it is.
+    owner: Uuid,
 }
 
-/// The advisory lock that keeps two of them apart.
-const LOCK: i64 = 0x706f_7274_6375_6c6c;
+/// Whoever migrates, Kong's commands included, holds the row of that key in `locks`. Made before anything else, so that even two
+/// who bootstrap meet there.
+const LOCK: &str = "migrations";
+/// A lock holds at least so long, however short the patience of who takes it.
+const SHORTEST_LOCK: Duration = Duration::from_secs(10);
+const LOCKS: &str = "CREATE TABLE IF NOT EXISTS locks (key text NOT NULL, owner text, ttl timestamptz, CONSTRAINT locks_pkey PRIMARY KEY (key)); \
+                     CREATE INDEX IF NOT EXISTS locks_ttl_idx ON locks (ttl)";
 
 impl Migrator {
     /// Connects. `statement_timeout` bounds each statement; none takes `pg_timeout`.
@@ -159,7 +166,7 @@ impl Migrator {
         };
         let client = tokio::time::timeout(server.timeout, asked).await.unwrap_or_else(|_| Err(Trouble::Away(timed_out())));
         let client = client.map_err(|trouble| trouble.map(|cause| format!("{cause} ({})", server.address())))?;
-        Ok(Self { client, schema: server.schema.clone() })
+        Ok(Self { client, schema: server.schema.clone(), owner: Uuid::new_v4() })
     }
 
     pub async fn state(&self) -> Result<State, String> {
@@ -200,12 +207,23 @@ impl Migrator {
         Ok(state)
     }
 
-    /// Waits until no other process migrates, `patience` long at most. Answers whether this one may.
+    /// Waits until no other process migrates, `patience` long at most: so long the lock holds, too. Answers whether this one may.
     pub async fn lock(&self, patience: Duration) -> Result<bool, String> {
+        self.take_lock(patience).await.map_err(|error| explain(&error))
+    }
+
+    async fn take_lock(&self, patience: Duration) -> Result<bool, tokio_postgres::Error> {
+        if let Some(schema) = &self.schema {
+            self.client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema))).await?;
+        }
         let deadline = tokio::time::Instant::now() + patience;
         loop {
-            let row = self.client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await.map_err(|error| explain(&error))?;
-            if row.try_get(0).map_err(|error| explain(&error))? {
+            self.client.batch_execute(LOCKS).await?;
+            self.client.execute("DELETE FROM locks WHERE ttl < CURRENT_TIMESTAMP", &[]).await?;
+            let sql =
+                "INSERT INTO locks (key, owner, ttl) VALUES ($1, $2, CURRENT_TIMESTAMP + make_interval(secs => $3)) ON CONFLICT DO NOTHING";
+            let held = patience.max(SHORTEST_LOCK).as_secs_f64();
+            if self.client.execute(sql, &[&LOCK, &self.owner.to_string(), &held]).await? == 1 {
                 return Ok(true);
             }
             if tokio::time::Instant::now() >= deadline {
@@ -217,8 +235,8 @@ impl Migrator {
 
     /// Lets others migrate.
     pub async fn unlock(&self) {
-        // It ends with the connection in any case.
-        let _ = self.client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await;
+        // It ends by itself in any case, and with the table.
+        let _ = self.client.execute("DELETE FROM locks WHERE key = $1 AND owner = $2", &[&LOCK, &self.owner.to_string()]).await;
     }
 
     /// Makes the tables of these subsystems, and with `core` the default workspace and the cluster's id. All or nothing.
@@ -249,7 +267,8 @@ impl Migrator {
     pub async fn reset(&mut self) -> Result<(), String> {
         let mut sql = String::new();
         for line in SUBSYSTEMS.iter().flat_map(|subsystem| subsystem.sql.lines()) {
-            if let Some(name) = line.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split(' ').next()) {
+            let table = line.strip_prefix("CREATE TABLE ").map(|rest| rest.strip_prefix("IF NOT EXISTS ").unwrap_or(rest));
+            if let Some(name) = table.and_then(|rest| rest.split(' ').next()) {
                 sql.push_str(&format!("DROP TABLE IF EXISTS {name} CASCADE;\n"));
             }
         }
@@ -273,7 +292,7 @@ async fn make(transaction: &Transaction<'_>, schema: Option<String>, new: &[Step
         transaction.execute(sql, &[&subsystem.name, &subsystem.migrations.last(), &subsystem.migrations, &pending]).await?;
         if subsystem.name == "core" {
             transaction.execute("INSERT INTO workspaces (id, name) VALUES ($1, 'default')", &[&Uuid::new_v4()]).await?;
-            let sql = "INSERT INTO parameters (key, value, created_at) VALUES ('cluster_id', $1, CURRENT_TIMESTAMP(0))";
+            let sql = "INSERT INTO parameters (key, value) VALUES ('cluster_id', $1)";
             transaction.execute(sql, &[&Uuid::new_v4().to_string()]).await?;
         }
     }

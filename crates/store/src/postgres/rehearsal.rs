@@ -85,13 +85,9 @@ fn apply(writer: &Writer, transaction: &mut Transaction<'_>, changes: ChangeSet)
     let savepoint = writer.runtime.block_on(async { timeout(limit, transaction.savepoint("trial")).await });
     let savepoint = savepoint.map_err(|_| late())?.map_err(broken)?;
     let shared = &writer.shared;
-    let mut rows = Tables {
-        runtime: &writer.runtime,
-        transaction: &savepoint,
-        statements: shared.statements(),
-        timeout: limit,
-        conflict: Flag::new(false),
-    };
+    let conflict = Flag::new(false);
+    let mut rows =
+        Tables { runtime: &writer.runtime, transaction: &savepoint, statements: shared.statements(), timeout: limit, conflict: &conflict };
     let done = transact::run(&shared.layout, &mut rows, changes.operations, (shared.clock)());
     let kept = done.is_ok();
     // A refused change set is undone with its savepoint; those before it stay.

@@ -7,15 +7,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use portcullis_schema::{ApiError, Violations};
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::batch::misfit;
 use super::fault::{explain, is_conflict, timed_out};
 use super::statements::Statements;
-use super::values::{Misfit, Sql};
+use super::values::Sql;
 use crate::layout::{Cell, Indexed};
 use crate::transact::{Fault, Rows, Stored};
 
@@ -25,11 +25,11 @@ pub(super) struct Tables<'a> {
     pub statements: &'a [Statements],
     pub timeout: Duration,
     /// Set once a statement met somebody else's change.
-    pub conflict: Flag<bool>,
+    pub conflict: &'a Flag<bool>,
 }
 
 impl Tables<'_> {
-    fn answer<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Fault> {
+    pub fn answer<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Fault> {
         match self.runtime.block_on(async { tokio::time::timeout(self.timeout, asked).await }) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
@@ -45,6 +45,48 @@ impl Tables<'_> {
             let statement = self.transaction.prepare_cached(sql).await?;
             self.transaction.query(&statement, values).await
         })
+    }
+
+    /// The rows with these ids, as far as there are any.
+    pub fn found(&self, table: usize, ids: &[Uuid]) -> Result<Vec<(Uuid, Stored)>, Fault> {
+        let statements = &self.statements[table];
+        let rows = self.query(&format!("SELECT {} FROM {} WHERE id = ANY($1)", statements.shown, statements.table), &[&ids])?;
+        rows.iter().map(|row| statements.stored(row)).collect()
+    }
+
+    /// When the rows with these ids expire.
+    pub fn expiries(&self, table: usize, ids: &[Uuid]) -> Result<Vec<(Uuid, Option<u64>)>, Fault> {
+        let statements = &self.statements[table];
+        let ttl = if statements.ttl { "ttl" } else { "NULL::timestamptz" };
+        let rows = self.query(&format!("SELECT id, {ttl} FROM {} WHERE id = ANY($1)", statements.table), &[&ids])?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, milliseconds(row.try_get(1)?)))).collect()
+    }
+
+    /// The rows that have one of these values.
+    pub fn holding(&self, table: usize, unique: usize, values: &[Sql]) -> Result<Vec<(Uuid, Stored)>, Fault> {
+        let statements = &self.statements[table];
+        // No row can have a text with that character.
+        let texts = |value: &Sql| match value {
+            Sql::Text(text) if !text.contains('\0') => Some(text.clone()),
+            _ => None,
+        };
+        let ids = |value: &Sql| if let Sql::Uuid(id) = value { Some(*id) } else { None };
+        let texts: Vec<String> = values.iter().filter_map(texts).collect();
+        let ids: Vec<Uuid> = values.iter().filter_map(ids).collect();
+        let asked: &(dyn ToSql + Sync) = if ids.is_empty() { &texts } else { &ids };
+        let rows = self.query(&statements.holding[unique], &[asked])?;
+        rows.iter().map(|row| statements.stored(row)).collect()
+    }
+
+    /// The values of a row as its statements take them.
+    pub fn values(&self, table: usize, row: &Stored, indexed: &Indexed) -> Result<Vec<Sql>, Fault> {
+        self.statements[table].values(row, &indexed.uniques).map_err(misfit)
+    }
+
+    /// Somebody else removed a row since it was read.
+    pub fn went_away(&self, table: usize) -> Fault {
+        self.conflict.set(true);
+        Fault::Broken(format!("a row of {} went away while it was written", self.statements[table].table))
     }
 
     fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Fault> {
@@ -92,17 +134,12 @@ impl Rows for Tables<'_> {
     }
 
     fn put(&mut self, table: usize, _: Uuid, row: &Stored, indexed: Indexed, old: Option<Indexed>) -> Result<(), Fault> {
-        let statements = &self.statements[table];
-        let values = statements.values(row, &indexed.uniques).map_err(|(field, misfit)| match misfit {
-            Misfit::Nul => Fault::Refused(ApiError::schema_violation(Violations::of(&field, "must not contain a NUL character"))),
-            Misfit::Other(cause) => Fault::Broken(cause),
-        })?;
+        let values = self.values(table, row, &indexed)?;
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+        let statements = &self.statements[table];
         let written = self.execute(if old.is_some() { &statements.update } else { &statements.insert }, &values)?;
         if written == 0 {
-            // Somebody else removed the row since it was read.
-            self.conflict.set(true);
-            return Err(Fault::Broken(format!("a row of {} went away while it was written", statements.table)));
+            return Err(self.went_away(table));
         }
         Ok(())
     }

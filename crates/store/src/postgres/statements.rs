@@ -30,6 +30,8 @@ pub(super) struct Statements {
     pub hold: String,
     pub expiry: String,
     pub holders: Vec<String>,
+    /// As `holders`, of any of many values.
+    pub holding: Vec<String>,
     pub children: Vec<String>,
     pub insert: String,
     pub update: String,
@@ -93,22 +95,27 @@ impl Statements {
         // The id is a field like the others; where it stands among them is its number.
         let id = kept.iter().position(|column| column.field == "id").map_or(1, |at| at + 1);
 
-        let holder = |unique: &crate::layout::Unique| {
-            let [field] = unique.fields.as_slice() else { return "cache_key = $1".to_owned() };
+        let holder = |unique: &crate::layout::Unique, value: &str| {
+            let [field] = unique.fields.as_slice() else { return format!("cache_key = {value}") };
             let column = kept.iter().find(|column| column.field == *field);
             let name = column.map_or("id", |column| column.name.as_str());
             let plain = column.is_none_or(|column| matches!(column.sort.as_str(), "uuid" | "text"));
             let cast = if plain { "" } else { "::text" };
             match workspace {
-                Some(workspace) if !unique.across_workspaces => format!("{name}{cast} = $1 AND ws_id = '{workspace}'"),
-                _ => format!("{name}{cast} = $1"),
+                Some(workspace) if !unique.across_workspaces => format!("{name}{cast} = {value} AND ws_id = '{workspace}'"),
+                _ => format!("{name}{cast} = {value}"),
             }
         };
         Ok(Self {
             find: format!("SELECT {shown} FROM {sql} WHERE id = $1"),
             hold: format!("SELECT {shown} FROM {sql} WHERE id = $1 FOR UPDATE"),
             expiry: format!("SELECT {} FROM {sql} WHERE id = $1", if ttl { "ttl" } else { "NULL::timestamptz" }),
-            holders: table.uniques.iter().map(|unique| format!("SELECT {shown} FROM {sql} WHERE {} LIMIT 1", holder(unique))).collect(),
+            holders: table
+                .uniques
+                .iter()
+                .map(|unique| format!("SELECT {shown} FROM {sql} WHERE {} LIMIT 1", holder(unique, "$1")))
+                .collect(),
+            holding: table.uniques.iter().map(|unique| format!("SELECT {shown} FROM {sql} WHERE {}", holder(unique, "ANY($1)"))).collect(),
             children: table
                 .foreigns
                 .iter()

@@ -9,13 +9,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::batch::{self, Batch};
 use super::connect::Connections;
 use super::counters;
 use super::events::{self, Event};
 use super::fault::{explain, is_conflict, timed_out};
 use super::rehearsal::{self, Trial};
 use super::rows::Tables;
-use super::{Shared, Sql};
+use super::{Shared, Sql, failed};
 use crate::transact::{self, Outcome};
 use crate::{Applied, ChangeSet, Operation, StoreError};
 
@@ -37,6 +38,8 @@ const SWEPT: usize = 1000;
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
     pub connections: Connections,
+    /// Whose idle connections are to be closed, too.
+    pub replica: Option<Connections>,
     pub runtime: Handle,
     pub sweep_interval: Duration,
 }
@@ -72,7 +75,7 @@ impl Writer {
                 }
                 Ok(Some(Job::Close(done))) => {
                     queued.close();
-                    self.connections.close();
+                    [Some(&self.connections), self.replica.as_ref()].into_iter().flatten().for_each(Connections::close);
                     let _ = done.send(());
                     return;
                 }
@@ -85,7 +88,7 @@ impl Writer {
                     if let Err(fault) = runtime.block_on(counters::sweep(&self.connections)) {
                         tracing::warn!(?fault, "counters that are over could not be removed");
                     }
-                    self.connections.trim();
+                    [Some(&self.connections), self.replica.as_ref()].into_iter().flatten().for_each(Connections::trim);
                     sweep_at = Instant::now() + self.sweep_interval;
                 }
             }
@@ -119,15 +122,11 @@ impl Writer {
             Err(_) => return Err(Failed::Broken(timed_out())),
         };
         let shared = &self.shared;
-        let mut rows = Tables {
-            runtime: &self.runtime,
-            transaction: &transaction,
-            statements: shared.statements(),
-            timeout,
-            conflict: Flag::new(false),
-        };
-        let done = transact::run(&shared.layout, &mut rows, operations, (shared.clock)());
-        let conflict = rows.conflict.get();
+        let conflict = Flag::new(false);
+        let rows =
+            Tables { runtime: &self.runtime, transaction: &transaction, statements: shared.statements(), timeout, conflict: &conflict };
+        let done = run(shared, rows, operations);
+        let conflict = conflict.get();
         let Outcome { changes, reload } = match done {
             Ok(outcome) => outcome,
             Err(StoreError::Unavailable(cause)) if conflict => return Err(Failed::Again(cause)),
@@ -215,4 +214,16 @@ impl Writer {
         }
         Ok(operations)
     }
+}
+
+/// Runs the operations; many of them with what they need read and written together.
+fn run(shared: &Shared, mut rows: Tables<'_>, operations: Vec<Operation>) -> Result<Outcome, StoreError> {
+    let now = (shared.clock)();
+    if operations.len() < batch::MANY {
+        return transact::run(&shared.layout, &mut rows, operations, now);
+    }
+    let mut batch = Batch::before(&shared.layout, rows, &operations).map_err(failed)?;
+    let outcome = transact::run(&shared.layout, &mut batch, operations, now)?;
+    batch.flush().map_err(failed)?;
+    Ok(outcome)
 }

@@ -69,7 +69,7 @@ impl Session {
         };
         let accepting = tls.acceptor().accept(transport);
         let stream = tokio::time::timeout(worker.settings.client_header_timeout, accepting).await??;
-        peer.tls = Some(peer_facts(stream.get_ref().1));
+        peer.tls = Some(peer_facts(stream.get_ref().1, &tls));
         Ok(Self { worker, peer, socket: Socket::ServerTls(Box::new(stream)), handshake: None })
     }
 

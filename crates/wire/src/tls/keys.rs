@@ -28,6 +28,12 @@ pub fn certified_key(certificate: &str, key: &str) -> Result<Arc<CertifiedKey>, 
     Ok(Arc::new(pair))
 }
 
+/// When a pair's certificate ends, in seconds since the epoch.
+pub fn ends_at(pair: &CertifiedKey) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(pair.cert.first()?).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 /// The node's own pair `<stem>.crt` and `<stem>.key` in a directory; made there (ECDSA P-256, self-signed for `localhost`,
 /// 20 years) when absent.
 pub fn self_signed_default(directory: &Path, stem: &str) -> Result<Arc<CertifiedKey>, TlsError> {

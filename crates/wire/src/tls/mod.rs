@@ -12,7 +12,7 @@ pub mod upstream;
 
 use std::sync::Arc;
 
-pub use keys::{certified_key, self_signed_default};
+pub use keys::{certified_key, ends_at, self_signed_default};
 pub use rustls::sign::CertifiedKey;
 pub use server::{Certificates, Ciphers, ClientCertificates, ServerTls, ServerTlsOptions, Shown, looks_like_tls, peer_facts};
 pub use upstream::{Asked, UpstreamConfigs, UpstreamDefaults};

@@ -91,6 +91,8 @@ impl Default for ServerTlsOptions {
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    /// Certificates of clients are verified where they are shown.
+    verifies_clients: bool,
 }
 
 impl ServerTls {
@@ -131,11 +133,22 @@ impl ServerTls {
         } else {
             config.send_tls13_tickets = 0;
         }
-        Ok(Self { config: Arc::new(config) })
+        let verifies_clients = matches!(options.client_certificates, ClientCertificates::Optional(_) | ClientCertificates::Required(_));
+        Ok(Self { config: Arc::new(config), verifies_clients })
     }
 
     pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         self.config.clone().into()
+    }
+
+    /// What became of a certificate that a client showed, in nginx' words.
+    pub(crate) fn client_verify(&self, certificate: Option<&[u8]>) -> &'static str {
+        match (certificate, self.verifies_clients) {
+            (None, _) => "NONE",
+            (Some(_), true) => "SUCCESS",
+            // What OpenSSL says of a certificate whose issuer it doesn't know.
+            (Some(_), false) => "FAILED:unable to verify the first certificate",
+        }
     }
 
     /// The settings themselves, for protocols that make their own connections of them.
@@ -178,14 +191,16 @@ pub fn looks_like_tls(first: u8) -> bool {
 }
 
 /// What the handshake settled, for logs and routing.
-pub fn peer_facts(connection: &ServerConnection) -> TlsPeer {
+pub fn peer_facts(connection: &ServerConnection, tls: &ServerTls) -> TlsPeer {
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
     let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map_or_else(String::new, openssl_name);
     let certificate = connection.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.as_ref().into());
-    TlsPeer { sni: connection.server_name().map(|name| name.to_ascii_lowercase().into()), version, cipher: cipher.into(), certificate }
+    let client_verify = tls.client_verify(certificate.as_deref());
+    let sni = connection.server_name().map(|name| name.to_ascii_lowercase().into());
+    TlsPeer { sni, version, cipher: cipher.into(), certificate, client_verify }
 }
 
 /// `TLS13_AES_256_GCM_SHA384` → `TLS_AES_256_GCM_SHA384`; `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256` →

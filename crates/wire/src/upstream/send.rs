@@ -5,13 +5,13 @@ use std::io;
 use std::task::Poll;
 
 use super::pool::{Connection, Pools};
-use super::upload::{Sent, Wire, stream_h1, stream_h2};
+use super::upload::{Sent, Wire, stream_h1, stream_multiplexed};
 use super::{Moments, RequestBody, Target, Timeouts, UpstreamResponse};
 use crate::buffer::Buffer;
 use crate::downstream::{Downstream, Side};
 use crate::errors::{UpstreamError, UpstreamErrorKind};
 use crate::h1::write::write_interim;
-use crate::head::{RequestHead, ResponseHead, Version};
+use crate::head::{Method, RequestHead, ResponseHead, Version};
 use crate::headers::Known;
 use crate::parse::response::Persistence;
 use crate::parse::{Parsed, parse_response, tokens};
@@ -93,7 +93,7 @@ impl Pools {
             let mut wire = Wire { socket: &mut connection.socket, buffer: &mut *buffer, worker, timeout: sending.timeouts.write };
             match &down.side {
                 Side::H1(_) => Box::pin(stream_h1(&mut wire, sending.head, down)).await?,
-                Side::H2(_) => Box::pin(stream_h2(&mut wire, sending.head, sending.request.framing, down)).await?,
+                Side::Stream(_) => Box::pin(stream_multiplexed(&mut wire, sending.head, sending.request.framing, down)).await?,
             }
         } else {
             let body = if let RequestBody::Whole(body) = sending.body { body } else { b"" };
@@ -131,7 +131,7 @@ impl Pools {
             if !buffer.is_empty() {
                 let mut head = worker.take_response();
                 let mut persistence = Persistence::default();
-                match parse_response(buffer.data(), sending.request.method, &mut head, &mut persistence) {
+                match parse_response(buffer.data(), sent_method(sending.head, sending.request.method), &mut head, &mut persistence) {
                     Ok(Parsed::Complete(length)) if length <= limit => {
                         buffer.consume(length);
                         if head.status < 200 && head.status != 101 {
@@ -211,9 +211,25 @@ async fn pass_interim(down: &mut Downstream, head: &mut ResponseHead, persistenc
     down.h1_send_raw(&out).await.map_err(|_| UpstreamError::new(UpstreamErrorKind::ClientGone, false))
 }
 
+/// The method as it went upstream: a plugin may have given the request another one, and only the answer to a HEAD has no body.
+fn sent_method(head: &[u8], given: Method) -> Method {
+    match (head.starts_with(b"HEAD "), given) {
+        (true, _) => Method::Head,
+        (false, Method::Head) => Method::Get,
+        (false, given) => given,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_an_answer_has_a_body_is_told_by_the_method_that_was_sent() {
+        assert_eq!(sent_method(b"POST / HTTP/1.1\r\n", Method::Head), Method::Get);
+        assert_eq!(sent_method(b"HEAD / HTTP/1.1\r\n", Method::Post), Method::Head);
+        assert_eq!(sent_method(b"PUT / HTTP/1.1\r\n", Method::Put), Method::Put);
+    }
 
     #[test]
     fn connection_bound_lines_stay_behind() {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use portcullis_entities::declarative::export;
 use portcullis_schema::{Catalog, Record, Schema};
-use portcullis_store::{ChangeSet, Operation, Store};
+use portcullis_store::{ChangeSet, Operation, Parameters, Store};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::terminal::Terminal;
@@ -55,13 +56,39 @@ pub async fn import(terminal: Terminal, settings: &Settings, file: Option<&str>)
     let (catalog, document) = super::read(settings, file)?;
     let stores = open(settings, &catalog).await?;
     terminal.say("parse successful, beginning import");
-    let rows = document.records.into_iter().flat_map(|(schema, rows)| rows.into_iter().map(move |row| (schema.clone(), row)));
-    let operations = rows.map(|(schema, row)| Operation::Upsert(schema, row)).collect();
-    let done = stores.store.apply(ChangeSet { operations }).await;
+    let mut operations = Vec::new();
+    let mut parameters = Parameters::new();
+    for (schema, rows) in document.records {
+        match &*schema.name {
+            PARAMETERS => parameters.extend(rows.iter().filter_map(|row| Some((text(row, "key")?, text(row, "value")?)))),
+            _ => operations.extend(rows.into_iter().map(|row| Operation::Upsert(schema.clone(), row))),
+        }
+    }
+    let mut done = stores.store.apply(ChangeSet { operations }).await.map(drop);
+    if done.is_ok() && !parameters.is_empty() {
+        done = stores.store.set_parameters(parameters).await;
+    }
     close(stores).await;
     done.map_err(|error| Failure(format!("Failed importing:\n{error}")))?;
     terminal.say("import successful");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The entity that tells of the database itself, and has no ids.
+const PARAMETERS: &str = "parameters";
+
+fn text(row: &Record, field: &str) -> Option<String> {
+    row.get(field).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// What the database says of itself, as an export holds it.
+async fn parameters(store: &dyn Store, catalog: &Catalog) -> Result<Rows, Failure> {
+    let Some(schema) = catalog.entity(PARAMETERS) else { return Ok(Rows::new()) };
+    let found = store.parameters().await.map_err(|error| Failure(error.to_string()))?;
+    let row = |(key, value): (String, String)| {
+        Record::from_iter([("created_at".to_owned(), Value::Null), ("key".to_owned(), key.into()), ("value".to_owned(), value.into())])
+    };
+    Ok(vec![(schema.clone(), found.into_iter().map(row).collect())])
 }
 
 pub async fn export(settings: &Settings, path: &str) -> Done {
@@ -75,7 +102,12 @@ pub async fn export(settings: &Settings, path: &str) -> Done {
     let entries = catalog::enabled(&settings.plugins, &lua::install(settings, Uuid::nil()))?;
     let catalog = Arc::new(catalog::flavored(entries, settings.flavor));
     let stores = open(settings, &catalog).await?;
-    let read = rows(&*stores.store, &catalog).await;
+    let read = async {
+        let mut all = parameters(&*stores.store, &catalog).await?;
+        all.extend(rows(&*stores.store, &catalog).await?);
+        Ok::<_, Failure>(all)
+    };
+    let read = read.await;
     close(stores).await;
     let text = export::text(&read?);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;

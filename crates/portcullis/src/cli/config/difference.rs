@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use portcullis_schema::{Kind, Record, Schema};
+use portcullis_entities::declarative::Document;
+use portcullis_schema::{Catalog, Kind, Record, Schema};
 use portcullis_store::{ChangeSet, Operation};
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use super::super::terminal::Terminal;
 use super::super::{Done, Failure};
 use super::database::{Rows, close, open, rows};
+use super::node::Node;
 use crate::conf::Settings;
 use crate::run::{catalog, last_good, lua, stores};
 
@@ -38,12 +40,18 @@ struct Difference {
     deleted: usize,
 }
 
-pub async fn show(terminal: Terminal, settings: &Settings, file: Option<&str>) -> Done {
+pub async fn show(terminal: Terminal, settings: &Settings, file: Option<&str>, node: Option<&str>) -> Done {
     let (catalog, document) = super::read(settings, file)?;
-    let stores = open(settings, &catalog).await?;
-    let found = rows(&*stores.store, &catalog).await;
-    close(stores).await;
-    let difference = between(found?, document.records);
+    let found = match node {
+        Some(url) => Node::reach(url, settings).await?.rows(&catalog).await,
+        None => {
+            let stores = open(settings, &catalog).await?;
+            let found = rows(&*stores.store, &catalog).await;
+            close(stores).await;
+            found
+        }
+    };
+    let difference = between(&found?, document.records);
     for step in &difference.steps {
         terminal.say(&step.line);
     }
@@ -51,12 +59,49 @@ pub async fn show(terminal: Terminal, settings: &Settings, file: Option<&str>) -
     Ok(if difference.steps.is_empty() { ExitCode::SUCCESS } else { DIFFERS.into() })
 }
 
-pub async fn sync(terminal: Terminal, settings: &Settings, file: Option<&str>) -> Done {
+pub async fn sync(terminal: Terminal, settings: &Settings, file: Option<&str>, node: Option<&str>) -> Done {
     let (catalog, document) = super::read(settings, file)?;
+    if let Some(url) = node {
+        return sync_node(terminal, &Node::reach(url, settings).await?, &catalog, document).await;
+    }
     let stores = open(settings, &catalog).await?;
     let done = apply(terminal, &stores, &catalog, document.records).await;
     close(stores).await;
     done
+}
+
+async fn sync_node(terminal: Terminal, node: &Node, catalog: &Catalog, document: Document) -> Done {
+    let found = node.rows(catalog).await?;
+    // The node computes what is to be computed, so it is sent what the file says.
+    let mut given = document.given();
+    adopt_ids(&found, &mut given);
+    let difference = between(&found, document.records);
+    if let Some(step) = difference.steps.iter().find(|step| is_computed(step, &given)) {
+        return Err(Failure(format!(
+            "{}: the file has it hashed already (_transform: false), a node would hash it again: sync its database",
+            step.line
+        )));
+    }
+    let mut operations = Vec::with_capacity(difference.steps.len());
+    for step in difference.steps {
+        terminal.say(&step.line);
+        operations.push(step.operation);
+    }
+    if !operations.is_empty() {
+        node.change(operations, &given, &found).await?;
+    }
+    terminal.say(&format!("{} created, {} changed, {} deleted", difference.created, difference.changed, difference.deleted));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the row was given with computed values that would be computed once more.
+fn is_computed(step: &Step, given: &Rows) -> bool {
+    let Operation::Upsert(schema, row) = &step.operation else { return false };
+    if schema.transforms.is_empty() || !given.iter().any(|(of, rows)| of.name == schema.name && rows.contains(row)) {
+        return false;
+    }
+    let mut again = row.clone();
+    schema.transform(&mut again).is_ok() && again != *row
 }
 
 /// Puts the database back to the copy `back` steps before the newest, one if not said. While it is away, makes that copy the
@@ -93,8 +138,8 @@ pub async fn rollback(terminal: Terminal, settings: &Settings, back: Option<&str
     done
 }
 
-async fn apply(terminal: Terminal, stores: &stores::Stores, catalog: &Arc<portcullis_schema::Catalog>, wanted: Rows) -> Done {
-    let difference = between(rows(&*stores.store, catalog).await?, wanted);
+async fn apply(terminal: Terminal, stores: &stores::Stores, catalog: &Arc<Catalog>, wanted: Rows) -> Done {
+    let difference = between(&rows(&*stores.store, catalog).await?, wanted);
     let mut operations = Vec::with_capacity(difference.steps.len());
     for step in difference.steps {
         terminal.say(&step.line);
@@ -107,7 +152,7 @@ async fn apply(terminal: Terminal, stores: &stores::Stores, catalog: &Arc<portcu
     Ok(ExitCode::SUCCESS)
 }
 
-fn id_of(row: &Record) -> Option<Uuid> {
+pub fn id_of(row: &Record) -> Option<Uuid> {
     row.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok())
 }
 
@@ -116,8 +161,8 @@ fn name_of(schema: &Schema, row: &Record) -> Option<String> {
     schema.endpoint_key.and_then(|key| row.get(key)).and_then(Value::as_str).map(str::to_owned)
 }
 
-fn between(found: Rows, mut wanted: Rows) -> Difference {
-    adopt_ids(&found, &mut wanted);
+fn between(found: &Rows, mut wanted: Rows) -> Difference {
+    adopt_ids(found, &mut wanted);
     let compared = catalog::is_configuration;
     let there: HashMap<(&str, Uuid), &Record> =
         found.iter().flat_map(|(schema, rows)| rows.iter().filter_map(|row| Some(((&*schema.name, id_of(row)?), row)))).collect();

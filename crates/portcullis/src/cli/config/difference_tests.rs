@@ -14,7 +14,7 @@ fn rows(lists: &[(&str, Value)]) -> Rows {
 }
 
 fn lines(found: &[(&str, Value)], wanted: &[(&str, Value)]) -> Vec<String> {
-    between(rows(found), rows(wanted)).steps.into_iter().map(|step| step.line).collect()
+    between(&rows(found), rows(wanted)).steps.into_iter().map(|step| step.line).collect()
 }
 
 fn id(number: u128) -> String {
@@ -48,7 +48,7 @@ fn a_row_of_the_same_name_is_the_same_row() {
         ("services", json!([{ "id": id(9), "name": "a", "host": "new" }])),
         ("routes", json!([{ "id": id(4), "name": "r", "service": { "id": id(9) } }])),
     ];
-    let difference = between(rows(&found), rows(&wanted));
+    let difference = between(&rows(&found), rows(&wanted));
     let said: Vec<_> = difference.steps.iter().map(|step| step.line.as_str()).collect();
     assert_eq!(said, [format!("change services a ({}): host", id(1)), format!("create routes r ({})", id(4))]);
     let Operation::Upsert(_, route) = &difference.steps[1].operation else { unreachable!() };

@@ -2,9 +2,11 @@
 //!
 //! - [`database`]: files into the database and out of it
 //! - [`difference`]: what separates a database from a wanted configuration, shown or taken away (`diff`, `sync`, `rollback`)
+//! - [`node`]: the same of a running node, over its Admin API
 
 mod database;
 mod difference;
+mod node;
 
 use std::io::Write;
 use std::path::Path;
@@ -35,7 +37,8 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Done {
         }
         command => {
             let settings = settings(terminal, arguments)?;
-            if settings.database == Database::Off {
+            let node = arguments.value("node").filter(|_| matches!(command, "diff" | "sync"));
+            if settings.database == Database::Off && node.is_none() {
                 return Err(Failure(without_database(terminal, command)));
             }
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -44,8 +47,8 @@ pub fn run(terminal: Terminal, arguments: &Arguments) -> Done {
                 match command {
                     "db_import" => database::import(terminal, &settings, file).await,
                     "db_export" => database::export(&settings, file.unwrap_or("kong.yml")).await,
-                    "diff" => difference::show(terminal, &settings, file).await,
-                    "sync" => difference::sync(terminal, &settings, file).await,
+                    "diff" => difference::show(terminal, &settings, file, node).await,
+                    "sync" => difference::sync(terminal, &settings, file, node).await,
                     _ => difference::rollback(terminal, &settings, file).await,
                 }
             });

@@ -49,4 +49,19 @@ pub const NODE: &[Key] = &[
 pub const TRACING: &[Key] = &[
     used("tracing_instrumentations", List, "off", "Parts of a request that make spans."),
     used("tracing_sampling_rate", Number, "0.01", "Share of requests that are traced."),
+    used(
+        "extra_metrics",
+        List,
+        "off",
+        "What the prometheus plugin tells beyond Kong's metrics: `requests`, `upstreams`, `plugins`, `authentication`, `limits`, `cache`, \
+         `dns`, `tls`, `configuration`, `queues`, `exemplars`, or `all`. Not a key of Kong's.",
+    ),
+    used(
+        "otlp_metrics_endpoint",
+        Text,
+        "",
+        "Where metrics are sent over OTLP/HTTP, besides being told at `/metrics`. Not a key of Kong's.",
+    ),
+    used("otlp_metrics_headers", List, "", "Headers of those requests, as `name:value`. Not a key of Kong's.").secret(),
+    used("otlp_metrics_interval", Number, "60", "Seconds between two of them. Not a key of Kong's."),
 ];

@@ -24,7 +24,12 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     )?;
     native.set(
         "decode_base64",
-        lua.create_function(|lua, text: LuaString| super::optional(lua, STANDARD.decode(text.as_bytes().trim_ascii()).ok()))?,
+        lua.create_function(|lua, text: LuaString| {
+            // Padding may be missing, as with nginx.
+            let text = text.as_bytes();
+            let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+            super::optional(lua, STANDARD_NO_PAD.decode(&text[..end]).ok())
+        })?,
     )?;
     native.set(
         "encode_base64url",
@@ -40,9 +45,12 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     )?;
     native.set(
         "escape",
-        lua.create_function(|lua, bytes: LuaString| {
+        lua.create_function(|lua, (bytes, kind): (LuaString, Option<u8>)| {
             let mut out = Vec::new();
-            text::escape(&bytes.as_bytes(), &mut out);
+            match kind {
+                Some(kind @ (0 | 1)) => text::escape_part(&bytes.as_bytes(), kind == 1, &mut out),
+                _ => text::escape(&bytes.as_bytes(), &mut out),
+            }
             lua.create_string(out)
         })?,
     )?;

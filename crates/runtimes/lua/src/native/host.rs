@@ -34,6 +34,20 @@ pub fn add(lua: &Lua, native: &Table, settings: &Arc<Settings>) -> mlua::Result<
             Ok(address.parse::<IpAddr>().is_ok_and(|address| trusted.iter().any(|network| network.contains(&address))))
         })?,
     )?;
+    native.set(
+        "address_family",
+        lua.create_function(|_, address: mlua::LuaString| {
+            let parsed = address.to_string_lossy().parse::<IpAddr>();
+            Ok(parsed.ok().map(|address| if address.is_ipv4() { 4 } else { 6 }))
+        })?,
+    )?;
+    // Where bytes stop being UTF-8, counted from one.
+    native.set(
+        "malformed_utf8",
+        lua.create_function(|_, text: mlua::LuaString| {
+            Ok(std::str::from_utf8(&text.as_bytes()).err().map(|error| error.valid_up_to() + 1))
+        })?,
+    )?;
     native.set("used_memory", lua.create_function(|lua, ()| Ok(lua.used_memory() as f64))?)?;
     // What follows waits: the caller yields WAIT, and is given what the future makes.
     native.set(

@@ -34,7 +34,7 @@ pub const EXIT: usize = 2;
 pub const WAIT: usize = 3;
 
 /// The pieces of our own Lua, in the order they build on each other.
-const PIECES: [(&str, &str); 10] = [
+const PIECES: [(&str, &str); 11] = [
     ("guard", include_str!("../../lua/guard.lua")),
     ("cjson", include_str!("../../lua/cjson.lua")),
     ("ngx", include_str!("../../lua/ngx.lua")),
@@ -44,6 +44,7 @@ const PIECES: [(&str, &str); 10] = [
     ("http", include_str!("../../lua/http.lua")),
     ("extras", include_str!("../../lua/extras.lua")),
     ("modules", include_str!("../../lua/modules.lua")),
+    ("tools", include_str!("../../lua/tools.lua")),
     ("prelude", include_str!("../../lua/prelude.lua")),
 ];
 
@@ -105,11 +106,12 @@ fn optional(lua: &Lua, bytes: Option<impl AsRef<[u8]>>) -> mlua::Result<Value> {
     bytes.map_or(Ok(Value::Nil), |bytes| lua.create_string(bytes).map(Value::String))
 }
 
-/// Headers as a table: names in lower case, several values as a list.
-fn header_table(lua: &Lua, headers: &portcullis_plugin::Headers, max: usize) -> mlua::Result<Table> {
+/// Headers as a table: names in lower case unless they are to be `raw`, several values as a list. With it comes `truncated` where there
+/// were more than `max` (0: no bound).
+fn header_table(lua: &Lua, headers: &portcullis_plugin::Headers, max: usize, raw: bool) -> mlua::Result<(Table, Value)> {
     let table = lua.create_table()?;
     for (name, value) in headers.iter().take(if max == 0 { usize::MAX } else { max }) {
-        let name = lua.create_string(name.to_ascii_lowercase())?;
+        let name = if raw { lua.create_string(name)? } else { lua.create_string(name.to_ascii_lowercase())? };
         let value = lua.create_string(value)?.into_lua(lua)?;
         match table.raw_get::<Value>(&name)? {
             Value::Nil => table.raw_set(name, value)?,
@@ -122,14 +124,37 @@ fn header_table(lua: &Lua, headers: &portcullis_plugin::Headers, max: usize) -> 
             }
         }
     }
-    Ok(table)
+    let truncated = max != 0 && headers.iter().nth(max).is_some();
+    Ok((table, if truncated { Value::String(lua.create_string("truncated")?) } else { Value::Nil }))
+}
+
+/// A header's name with what may not stand in one escaped, as nginx does it.
+fn header_name(name: &mlua::LuaString) -> String {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    String::from_utf8_lossy(&escaped(name.as_bytes().to_vec(), is_token)).into_owned()
+}
+
+/// Text with every byte that isn't `allowed` percent-encoded.
+fn escaped(text: Vec<u8>, allowed: impl Fn(u8) -> bool) -> Vec<u8> {
+    if text.iter().all(|byte| allowed(*byte)) {
+        return text;
+    }
+    let mut out = Vec::with_capacity(text.len() + 8);
+    for byte in text {
+        if allowed(byte) {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    out
 }
 
 /// The values a header is given: one, or several.
 fn header_values(value: &Value) -> mlua::Result<Vec<Vec<u8>>> {
     let one = |value: &Value| match value {
         Value::Boolean(flag) => Some(flag.to_string().into_bytes()),
-        value => crate::arguments::scalar(value),
+        value => crate::arguments::scalar(value).map(|text| escaped(text, |byte| byte == b'\t' || !byte.is_ascii_control())),
     };
     let complain = || mlua::Error::runtime(format!("invalid header value: got {}, expected string, number or boolean", value.type_name()));
     match value {

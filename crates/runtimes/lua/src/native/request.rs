@@ -3,7 +3,7 @@
 use mlua::{Lua, LuaString, Table, Value};
 use portcullis_plugin::{Headers, Request};
 
-use super::{header_table, header_values, optional};
+use super::{header_name, header_table, header_values, optional};
 use crate::moment::{request, request_mut};
 use crate::{arguments, json};
 
@@ -14,12 +14,19 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     )?;
     native.set(
         "request_headers",
-        lua.create_function(|lua, max: Option<usize>| request(|request| header_table(lua, &request.head.headers, max.unwrap_or(100))))?,
+        lua.create_function(|lua, (max, raw): (Option<f64>, Option<bool>)| {
+            let raw = raw.unwrap_or(false);
+            request(|request| {
+                let (table, truncated) = header_table(lua, &request.head.headers, bound(max), raw)?;
+                seen(request, &table, raw)?;
+                Ok((table, truncated))
+            })
+        })?,
     )?;
     native.set(
         "set_request_header",
         lua.create_function(|_, (name, value): (LuaString, Value)| {
-            let (name, values) = (name.to_string_lossy(), header_values(&value)?);
+            let (name, values) = (header_name(&name), header_values(&value)?);
             request_mut(|request| {
                 set_header(request, &name, &values);
                 Ok(())
@@ -29,7 +36,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     native.set(
         "add_request_header",
         lua.create_function(|_, (name, value): (LuaString, Value)| {
-            let (name, values) = (name.to_string_lossy(), header_values(&value)?);
+            let (name, values) = (header_name(&name), header_values(&value)?);
             request_mut(|request| {
                 if name.eq_ignore_ascii_case("host") {
                     set_header(request, &name, &values);
@@ -60,10 +67,24 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
             })
         })?,
     )?;
+    native.set(
+        "raw_header",
+        lua.create_function(|lua, ()| {
+            request(|request| {
+                let mut out = Vec::new();
+                for (name, value) in request.head.headers.iter() {
+                    for piece in [name, b": ".as_slice(), value, b"\r\n"] {
+                        out.extend_from_slice(piece);
+                    }
+                }
+                lua.create_string(out)
+            })
+        })?,
+    )?;
     native.set("captures", lua.create_function(|lua, ()| request(|request| captures(lua, request)))?)?;
     native.set(
         "decode_args",
-        lua.create_function(|lua, (text, max): (LuaString, Option<usize>)| arguments::decode(lua, &text.as_bytes(), max.unwrap_or(100)))?,
+        lua.create_function(|lua, (text, max): (LuaString, Option<f64>)| arguments::decode(lua, &text.as_bytes(), bound(max)))?,
     )?;
     native.set("encode_args", lua.create_function(|lua, table: Table| lua.create_string(arguments::encode(&table)?))?)?;
     native.set(
@@ -122,6 +143,28 @@ fn add_people(lua: &Lua, native: &Table) -> mlua::Result<()> {
             })
         })?,
     )
+}
+
+/// How many headers or arguments are read: a hundred unless said otherwise, 0 for all.
+pub fn bound(max: Option<f64>) -> usize {
+    max.map_or(100, |max| max.max(0.0) as usize)
+}
+
+/// What code has changed shows in the headers it reads: the host, and the length of another body.
+fn seen(request: &Request, table: &Table, raw: bool) -> mlua::Result<()> {
+    let changed = [
+        ("Host", request.upstream.host_header.clone()),
+        ("Content-Length", request.upstream.body.as_ref().map(|body| body.len().to_string().into_bytes())),
+    ];
+    for (name, value) in changed {
+        let name = if raw { name.to_owned() } else { name.to_ascii_lowercase() };
+        if let Some(value) = value
+            && table.contains_key(name.as_str())?
+        {
+            table.raw_set(name, mlua::BString::from(value))?;
+        }
+    }
+    Ok(())
 }
 
 /// The first value of a header; `_` in the name stands for `-` if there is no header of exactly that name.

@@ -3,7 +3,8 @@
 use mlua::{Lua, LuaString, Table, Value};
 use portcullis_plugin::{Answer, Body, Headers, Source};
 
-use super::{header_table, header_values, optional};
+use super::request::bound;
+use super::{header_name, header_table, header_values, optional};
 use crate::json;
 use crate::moment::{Lent, Moment, Phase, misplaced, with};
 
@@ -49,18 +50,35 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
         })?,
     )?;
     native.set(
+        "response_header_values",
+        lua.create_function(|lua, name: LuaString| {
+            let name = name.to_string_lossy();
+            with(|moment| {
+                let found: Vec<_> = headers(&moment).into_iter().flat_map(|headers| headers.get_all(&name)).collect();
+                match found.as_slice() {
+                    [] => Ok(Value::Nil),
+                    [one] => lua.create_string(one).map(Value::String),
+                    several => {
+                        let texts = several.iter().map(|value| lua.create_string(value)).collect::<mlua::Result<Vec<_>>>()?;
+                        lua.create_sequence_from(texts).map(Value::Table)
+                    }
+                }
+            })
+        })?,
+    )?;
+    native.set(
         "response_headers",
-        lua.create_function(|lua, max: Option<usize>| {
+        lua.create_function(|lua, (max, raw): (Option<f64>, Option<bool>)| {
             with(|moment| match headers(&moment) {
-                Some(headers) => header_table(lua, headers, max.unwrap_or(100)),
-                None => lua.create_table(),
+                Some(headers) => header_table(lua, headers, bound(max), raw.unwrap_or(false)),
+                None => Ok((lua.create_table()?, Value::Nil)),
             })
         })?,
     )?;
     native.set(
         "set_response_header",
         lua.create_function(|_, (name, value): (LuaString, Value)| {
-            let (name, values) = (name.to_string_lossy(), header_values(&value)?);
+            let (name, values) = (header_name(&name), header_values(&value)?);
             edit(|headers| {
                 headers.remove(&name);
                 values.iter().for_each(|value| headers.append(&name, value));
@@ -70,7 +88,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
     native.set(
         "add_response_header",
         lua.create_function(|_, (name, value): (LuaString, Value)| {
-            let (name, values) = (name.to_string_lossy(), header_values(&value)?);
+            let (name, values) = (header_name(&name), header_values(&value)?);
             edit(|headers| values.iter().for_each(|value| headers.append(&name, value)))
         })?,
     )?;
@@ -143,6 +161,10 @@ fn add_bodies(lua: &Lua, native: &Table) -> mlua::Result<()> {
                 Ok(())
             })
         })?,
+    )?;
+    native.set(
+        "is_held",
+        lua.create_function(|_, ()| with(|moment| Ok(moment.request.is_some_and(|request| request.get().upstream.buffer_response))))?,
     )?;
     // Gathers pieces until the last one; gives the whole body then.
     native.set(

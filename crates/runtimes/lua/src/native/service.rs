@@ -3,6 +3,7 @@
 use mlua::{Lua, LuaString, Table};
 use portcullis_plugin::Patience;
 
+use super::escaped;
 use crate::arguments;
 use crate::moment::{request, request_mut};
 
@@ -68,7 +69,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
         "set_path",
         lua.create_function(|_, path: LuaString| {
             request_mut(|request| {
-                request.upstream.path = path.as_bytes().to_vec();
+                request.upstream.path = escaped(path.as_bytes().to_vec(), |byte| byte.is_ascii_graphic());
                 Ok(())
             })
         })?,
@@ -77,7 +78,7 @@ pub fn add(lua: &Lua, native: &Table) -> mlua::Result<()> {
         "set_query",
         lua.create_function(|_, query: LuaString| {
             request_mut(|request| {
-                let query = query.as_bytes().to_vec();
+                let query = escaped(query.as_bytes().to_vec(), |byte| byte.is_ascii_graphic());
                 request.upstream.query = (!query.is_empty()).then_some(query);
                 Ok(())
             })

@@ -48,9 +48,23 @@ fn set(request: &mut Request, name: &str, value: Vec<u8>) -> mlua::Result<()> {
         "upstream_host" => upstream.host_header = Some(value),
         "upstream_scheme" => upstream.https = value == b"https",
         "args" => upstream.query = (!value.is_empty()).then_some(value),
-        _ => return Err(mlua::Error::runtime(format!("variable \"{name}\" not changeable"))),
+        "uri" | "document_uri" => return Err(mlua::Error::runtime(format!("variable \"{name}\" not changeable"))),
+        _ if of_request(request, name, false).is_some() && !by_prefix(name) || of_client(request, name).is_some() => {
+            return Err(mlua::Error::runtime("variable not changeable"));
+        }
+        _ => {
+            return Err(mlua::Error::runtime(format!(
+                "variable \"{name}\" not found for writing; maybe it is a built-in variable that is not changeable or you forgot to use \
+                 \"set ${name} '';\" in the config file to define it first"
+            )));
+        }
     }
     Ok(())
+}
+
+/// Whether the name stands for one of many headers, arguments or cookies.
+fn by_prefix(name: &str) -> bool {
+    ["http_", "arg_", "cookie_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn value(moment: &Moment<'_>, name: &str) -> Option<Vec<u8>> {
@@ -58,7 +72,8 @@ fn value(moment: &Moment<'_>, name: &str) -> Option<Vec<u8>> {
         return Some(text.into_bytes());
     }
     let request = moment.request.as_ref()?.get();
-    of_request(request, name).or_else(|| of_client(request, name)).or_else(|| of_outcome(moment, request, name))
+    let is_routed = moment.response.is_some();
+    of_request(request, name, is_routed).or_else(|| of_client(request, name)).or_else(|| of_outcome(moment, request, name))
 }
 
 fn of_time(name: &str) -> Option<String> {
@@ -76,7 +91,8 @@ fn iso8601(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
 }
 
-fn of_request(request: &Request, name: &str) -> Option<Vec<u8>> {
+/// What the request says. Once it has been sent on (`is_sent`), what the gateway added on its way upstream counts too.
+fn of_request(request: &Request, name: &str, is_sent: bool) -> Option<Vec<u8>> {
     let head = &request.head;
     let query = || request.upstream.query.clone();
     Some(match name {
@@ -111,20 +127,21 @@ fn of_request(request: &Request, name: &str) -> Option<Vec<u8>> {
         "request_body" => request.body.clone()?,
         "upstream_uri" => {
             let mut uri = request.upstream.path.clone();
-            if let Some(query) = query() {
+            if let Some(query) = query().filter(|_| is_sent) {
                 uri.push(b'?');
                 uri.extend(query);
             }
             uri
         }
         "upstream_path" => request.upstream.path.clone(),
-        "upstream_host" => request.upstream.host_header.clone().unwrap_or_else(|| request.upstream.host.as_bytes().to_vec()),
+        "upstream_host" if is_sent => request.upstream.host_header.clone().unwrap_or_else(|| request.upstream.host.as_bytes().to_vec()),
+        "upstream_host" => request.upstream.host_header.clone().unwrap_or_default(),
         "upstream_scheme" => if request.upstream.https { "https" } else { "http" }.into(),
         "kong_proxy_mode" => b"http".to_vec(),
         "forwarded_prefix" => forwarded_prefix(request)?,
         _ => {
             if let Some(header) = name.strip_prefix("http_") {
-                return head.headers.get(&header.replace('_', "-")).map(<[u8]>::to_vec);
+                return joined(&head.headers, &header.replace('_', "-"));
             }
             if let Some(argument) = name.strip_prefix("arg_") {
                 return query_argument(&query()?, argument.as_bytes());
@@ -133,6 +150,13 @@ fn of_request(request: &Request, name: &str) -> Option<Vec<u8>> {
             return self::cookie(request, cookie);
         }
     })
+}
+
+/// All values of a header, as nginx joins them.
+fn joined(headers: &portcullis_plugin::Headers, name: &str) -> Option<Vec<u8>> {
+    let separator: &[u8] = if name.eq_ignore_ascii_case("cookie") { b"; " } else { b", " };
+    let values: Vec<&[u8]> = headers.get_all(name).collect();
+    (!values.is_empty()).then(|| values.join(separator))
 }
 
 fn of_client(request: &Request, name: &str) -> Option<Vec<u8>> {
@@ -162,7 +186,22 @@ fn of_client(request: &Request, name: &str) -> Option<Vec<u8>> {
 fn of_outcome(moment: &Moment<'_>, request: &Request, name: &str) -> Option<Vec<u8>> {
     let response = moment.response.as_ref().map(|response| response.get());
     Some(match name {
-        "status" => response?.status.to_string().into_bytes(),
+        "status" => response.map_or_else(|| "000".to_owned(), |response| response.status.to_string()).into_bytes(),
+        "bytes_sent" | "body_bytes_sent" if moment.exchange.is_none() => b"0".to_vec(),
+        "limit_rate" => b"0".to_vec(),
+        "pipe" => b".".to_vec(),
+        "request_completion" => if moment.exchange.is_some() { "OK" } else { "" }.into(),
+        "binary_remote_addr" => match request.client.forwarded_ip? {
+            std::net::IpAddr::V4(address) => address.octets().to_vec(),
+            std::net::IpAddr::V6(address) => address.octets().to_vec(),
+        },
+        "proxy_add_x_forwarded_for" => {
+            let address = of_client(request, "remote_addr")?;
+            match joined(&request.head.headers, "x-forwarded-for") {
+                Some(chain) => [chain, b", ".to_vec(), address].concat(),
+                None => address,
+            }
+        }
         "request_time" => format!("{:.3}", request.started.elapsed().as_secs_f64()).into_bytes(),
         "request_length" => moment.exchange?.request_bytes.to_string().into_bytes(),
         "bytes_sent" => moment.exchange?.response_bytes.to_string().into_bytes(),

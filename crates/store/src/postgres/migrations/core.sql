@@ -41,13 +41,13 @@ CREATE TABLE workspaces (
   CONSTRAINT workspaces_pkey PRIMARY KEY (id)
 );
 
-CREATE TABLE locks (
+CREATE TABLE IF NOT EXISTS locks (
   key text NOT NULL,
   owner text,
   ttl timestamptz,
   CONSTRAINT locks_pkey PRIMARY KEY (key)
 );
-CREATE INDEX locks_ttl_idx ON locks (ttl);
+CREATE INDEX IF NOT EXISTS locks_ttl_idx ON locks (ttl);
 
 CREATE TABLE schema_meta (
   key text NOT NULL,
