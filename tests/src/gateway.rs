@@ -73,6 +73,17 @@ impl Builder {
         SocketAddr::from(([127, 0, 0, 1], self.ports[0]))
     }
 
+    /// Where the proxy's TLS listener will be.
+    pub fn proxy_tls(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[1]))
+    }
+
+    /// HTTP/3 beside TLS.
+    pub fn with_quic(self) -> Self {
+        let listens = format!("{}, {} http2 ssl quic", self.proxy(), self.proxy_tls());
+        self.set("proxy_listen", listens)
+    }
+
     /// The environment's settings: defaults first, the test's own after them.
     fn environment(&self) -> Vec<(String, String)> {
         let [proxy, tls, admin, status] = self.ports.map(|port| format!("127.0.0.1:{port}"));

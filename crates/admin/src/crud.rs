@@ -38,8 +38,12 @@ pub async fn create(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
 /// Makes a new row of what a client gave, and shows it.
 pub async fn insert(admin: &Admin, scope: &Scope, input: Record) -> Result<Value, Refusal> {
     let schema = &scope.schema;
+    let nameless = is_nulled(&input);
     let record = admin.prepared(schema, input, Op::Insert, None).await?;
     admin.must_write("create", schema, None)?;
+    if nameless {
+        return Err(ApiError::null_primary_key().into());
+    }
     overrides::admit_row(schema, &record, None)?;
     let row = admin.write(schema, Operation::Insert(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))
@@ -62,20 +66,30 @@ pub async fn replace(admin: &Admin, call: &Call, scope: &Scope) -> Outcome {
 pub async fn upsert(admin: &Admin, scope: &Scope, address: &Address, mut input: Record) -> Result<Value, Refusal> {
     let schema = &scope.schema;
     let _editing = admin.editing().await;
+    let mut nameless = false;
     match address {
         Address::Id(id) => put_id(schema, &mut input, id.to_string().into()),
         Address::Named(field, value) => {
             input.insert(field.clone(), value.as_str().into());
-            if let Some(existing) = admin.get(schema, address).await? {
-                input.insert("id".to_owned(), id_of(&existing)?.to_string().into());
+            match admin.get(schema, address).await? {
+                Some(existing) => _ = input.insert("id".to_owned(), id_of(&existing)?.to_string().into()),
+                None => nameless = is_nulled(&input),
             }
         }
     }
     let record = admin.prepared(schema, input, Op::Upsert, None).await?;
     admin.must_write("create or update", schema, address.by())?;
+    if let (true, Address::Named(field, value)) = (nameless, address) {
+        return Err(ApiError::primary_key_violation(Record::from_iter([(field.clone(), value.as_str().into())])).into());
+    }
     overrides::admit_row(schema, &record, address.by())?;
     let row = admin.write(schema, Operation::Upsert(schema.clone(), record)).await?;
     Ok(admin.shown(schema, row))
+}
+
+/// Whether a client asked for a row without an id. Kong finds out from its database only, after everything else was found right.
+fn is_nulled(input: &Record) -> bool {
+    input.get("id").is_some_and(Value::is_null)
 }
 
 /// What the address says goes before what the body says, but an id that is none is told as such.

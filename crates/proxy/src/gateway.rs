@@ -93,8 +93,8 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub pools: Rc<Pools>,
     current: RefCell<Rc<Current>>,
-    /// Our `Via` entry in HTTP/1.1 responses and in those of later versions.
-    pub(crate) via: (Vec<u8>, Vec<u8>),
+    /// Our `Via` entry in responses of HTTP/1.1, HTTP/2 and HTTP/3.
+    pub(crate) via: [Vec<u8>; 3],
     /// The second a `Date` header was last written for, and its text.
     date: RefCell<(u64, String)>,
     random: Cell<u64>,
@@ -111,7 +111,7 @@ impl Worker {
         let current = RefCell::new(Rc::new(Current { snapshot }));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         let product = &gateway.settings.product;
-        let via = (format!("1.1 {product}").into_bytes(), format!("2 {product}").into_bytes());
+        let via = ["1.1", "2", "3"].map(|version| format!("{version} {product}").into_bytes());
         Self {
             via,
             date: RefCell::default(),

@@ -47,6 +47,12 @@ impl ApiError {
         Self::coded(400, 3, "primary key violation", message, Some(Value::Object(key)))
     }
 
+    /// Code 3: a row cannot be made under no id. Kong tells it with the name its language has for a null pointer.
+    pub fn null_primary_key() -> Self {
+        let message = "primary key violation on key '{id=\"userdata: NULL\"}'";
+        Self::coded(400, 3, "primary key violation", message, Some(json!({ "id": null })))
+    }
+
     /// Code 4: `field` references a row of `entity` that isn't there.
     pub fn foreign_key_missing(field: &str, key: Record, entity: &str) -> Self {
         let message = format!("the foreign key '{}' does not reference an existing '{entity}' entity.", lua::key(&key));

@@ -1,13 +1,13 @@
-//! The client's side of one exchange: HTTP/1.1 over TCP, TLS or a unix socket, or one HTTP/2 stream.
+//! The client's side of one exchange: HTTP/1.1 over TCP, TLS or a unix socket, or one stream of HTTP/2 or HTTP/3.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::errors::{BodyError, ClientGone, RelayError};
 use crate::h1::H1;
-use crate::h2::H2;
 use crate::head::{Method, RequestHead, ResponseHead, Version};
 use crate::headers::Known;
+use crate::multiplexed::ClientStream;
 use crate::parse::tokens;
 use crate::serve::{BodyFilter, Peer};
 use crate::upstream::UpstreamResponse;
@@ -70,7 +70,7 @@ impl Exchange {
 
 pub(crate) enum Side {
     H1(H1),
-    H2(Box<H2>),
+    Stream(Box<ClientStream>),
 }
 
 /// The client's side of one exchange.
@@ -102,10 +102,10 @@ impl Downstream {
         self.exchange.requests
     }
 
-    /// Bytes of this exchange received from the client so far, its head included. For HTTP/2 the head counts as the HTTP/1.1
+    /// Bytes of this exchange received from the client so far, its head included. For HTTP/2 and HTTP/3 the head counts as the HTTP/1.1
     /// text it was turned into.
     pub fn bytes_received(&self) -> u64 {
-        let uploaded = if let Side::H2(h2) = &self.side { h2.uploaded() } else { 0 };
+        let uploaded = if let Side::Stream(client) = &self.side { client.uploaded() } else { 0 };
         self.exchange.received + uploaded
     }
 
@@ -124,7 +124,7 @@ impl Downstream {
         match &self.side {
             Side::H1(h1) if h1.body.is_done() => 0,
             Side::H1(h1) => h1.buffer.len(),
-            Side::H2(h2) => h2.buffered(),
+            Side::Stream(client) => client.buffered(),
         }
     }
 
@@ -132,7 +132,7 @@ impl Downstream {
     pub fn body_is_read(&self) -> bool {
         match &self.side {
             Side::H1(h1) => h1.body.is_done(),
-            Side::H2(h2) => h2.body_is_read(),
+            Side::Stream(client) => client.body_is_read(),
         }
     }
 
@@ -142,17 +142,17 @@ impl Downstream {
         self.timer.disarm();
         match &self.side {
             Side::H1(_) => self.h1_read_body(into, limit).await,
-            Side::H2(_) => Box::pin(self.h2_read_body(into, limit)).await,
+            Side::Stream(_) => Box::pin(self.stream_read_body(into, limit)).await,
         }
     }
 
     /// Reads ahead until the whole request body is in memory, where that is possible within the connection's read buffer
-    /// (32 KiB). Nothing is taken: [`Downstream::read_body`] or streaming follows. False for larger bodies and for HTTP/2.
+    /// (32 KiB). Nothing is taken: [`Downstream::read_body`] or streaming follows. False for larger bodies and for HTTP/2 and HTTP/3.
     pub async fn gather_body(&mut self) -> Result<bool, BodyError> {
         self.timer.disarm();
         match &self.side {
             Side::H1(_) => self.h1_gather_body().await,
-            Side::H2(_) => Ok(false),
+            Side::Stream(_) => Ok(false),
         }
     }
 
@@ -161,9 +161,10 @@ impl Downstream {
     /// head go out beside the wire's own `Connection` line (426 answers need them).
     pub async fn respond(&mut self, head: &mut ResponseHead, body: &[u8]) -> Result<(), ClientGone> {
         self.timer.disarm();
+        self.name_alternative(head);
         match &self.side {
             Side::H1(_) => self.h1_respond(head, body).await,
-            Side::H2(_) => Box::pin(self.h2_respond(head, body, &[])).await,
+            Side::Stream(_) => Box::pin(self.stream_respond(head, body, &[])).await,
         }
     }
 
@@ -171,9 +172,10 @@ impl Downstream {
     /// them.
     pub async fn respond_with_trailers(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
         self.timer.disarm();
+        self.name_alternative(head);
         match &self.side {
             Side::H1(_) => self.h1_respond(head, body).await,
-            Side::H2(_) => Box::pin(self.h2_respond(head, body, trailers)).await,
+            Side::Stream(_) => Box::pin(self.stream_respond(head, body, trailers)).await,
         }
     }
 
@@ -190,9 +192,10 @@ impl Downstream {
         filter: Option<&mut dyn BodyFilter>,
     ) -> Result<u64, RelayError> {
         self.timer.disarm();
+        self.name_alternative(head);
         match &self.side {
             Side::H1(_) => self.h1_relay(head, up, filter).await,
-            Side::H2(_) => Box::pin(self.h2_relay(head, up, filter)).await,
+            Side::Stream(_) => Box::pin(self.stream_relay(head, up, filter)).await,
         }
     }
 
@@ -202,7 +205,17 @@ impl Downstream {
         self.timer.disarm();
         match &self.side {
             Side::H1(_) => Box::pin(crate::tunnel::run(self, head, up)).await,
-            Side::H2(_) => Box::pin(crate::h2::tunnel::run(self, head, up)).await,
+            Side::Stream(_) => Box::pin(crate::multiplexed::tunnel::run(self, head, up)).await,
+        }
+    }
+
+    /// Tells of HTTP/3 where it is spoken on the same port, unless the answer names other ways itself.
+    #[inline]
+    fn name_alternative(&self, head: &mut ResponseHead) {
+        if let Some(value) = &self.peer.alternative
+            && head.headers.get("alt-svc").is_none()
+        {
+            head.headers.append("Alt-Svc", value);
         }
     }
 
@@ -210,8 +223,8 @@ impl Downstream {
     pub fn abort(&mut self) {
         self.exchange.keep_alive = false;
         self.exchange.answer = Answer::None;
-        if let Side::H2(h2) = &mut self.side {
-            h2.abort();
+        if let Side::Stream(client) = &mut self.side {
+            client.abort();
         }
     }
 
@@ -225,7 +238,7 @@ impl Downstream {
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.side {
             Side::H1(h1) => h1.poll_gone(&self.worker, context),
-            Side::H2(h2) => h2.poll_gone(context),
+            Side::Stream(client) => client.poll_gone(context),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Bytes: HTTP/1.1 on both sides by our own engine, HTTP/2 downstream, TLS, listeners, upstream connection pools.
+//! Bytes: HTTP/1.1 on both sides by our own engine, HTTP/2 and HTTP/3 downstream, TLS, listeners, upstream connection pools.
 //!
-//! Stands on tokio, httparse, rustls and h2; knows no entity, no route and no plugin. A worker thread runs one
+//! Stands on tokio, httparse, rustls, h2, quinn and h3; knows no entity, no route and no plugin. A worker thread runs one
 //! single-threaded runtime; everything here that holds a connection is `!Send` and stays on its worker.
 //!
 //! - [`headers`]: header lines kept as they came, with edits
@@ -19,10 +19,10 @@ mod buffer;
 pub mod downstream;
 pub mod errors;
 mod h1;
-mod h2;
 pub mod head;
 pub mod headers;
 pub mod listener;
+mod multiplexed;
 pub mod parse;
 pub mod serve;
 mod socket;

@@ -1,6 +1,7 @@
 //! What the gateway is for the wire ([`Service`]), and what the wire tells it about a connection ([`Peer`]).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::downstream::Downstream;
 use crate::head::{RequestHead, ResponseHead};
@@ -50,6 +51,8 @@ pub struct Peer {
     pub local_port_text: Box<[u8]>,
     /// Set on TLS connections.
     pub tls: Option<TlsPeer>,
+    /// The `Alt-Svc` value of its answers.
+    pub alternative: Option<Arc<[u8]>>,
     /// The connection's real ends, when a PROXY header replaced them.
     pub proxy_protocol: Option<Proxied>,
     /// Unique within the process.

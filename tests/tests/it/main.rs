@@ -14,6 +14,7 @@ mod extra_metrics;
 mod forwarded;
 mod framing;
 mod grpc;
+mod http3;
 mod ldap_auth;
 mod lifecycle;
 mod limits;

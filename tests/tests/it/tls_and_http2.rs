@@ -90,6 +90,24 @@ fn connect_with(
     (Client::over(stream), shown)
 }
 
+/// A client over TLS that speaks HTTP/1.1.
+pub fn https(address: SocketAddr, name: &str) -> Client<StreamOwned<ClientConnection, TcpStream>> {
+    connect(address, name).0
+}
+
+/// A client over TLS that speaks HTTP/2, and what drives its connection.
+pub async fn http2(address: SocketAddr, name: &str) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(settings("h2").0);
+    let stream = connector.connect(name.to_owned().try_into().unwrap(), socket).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(async move {
+        // How it ends shows in the answers.
+        let _ = connection.await;
+    });
+    (sender, driver)
+}
+
 fn common_name(certificate: &[u8]) -> String {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).unwrap();
     certificate.subject().iter_common_name().next().map(|name| name.as_str().unwrap().to_owned()).unwrap_or_default()

@@ -185,6 +185,7 @@ fn whole(upstream: Uuid, health: &UpstreamHealth) -> Value {
         facts
     });
     let hosts: Vec<Value> = hosts.collect();
+    let hosts = if hosts.is_empty() { json!({}) } else { hosts.into() };
     json!({
         "id": upstream,
         "health": if health.checked { state } else { "HEALTHCHECKS_OFF" },

@@ -54,6 +54,21 @@ async fn a_taken_name_is_a_conflict_and_a_taken_id_is_not_allowed() {
 }
 
 #[tokio::test]
+async fn no_row_is_made_under_no_id() {
+    let gateway = Gateway::start().await;
+    let refused = gateway.post("/services", json!({ "id": null, "host": "a.test" })).await.expect(400);
+    let message = "primary key violation on key '{id=\"userdata: NULL\"}'";
+    assert_eq!(refused.body, json!({ "code": 3, "name": "primary key violation", "message": message, "fields": { "id": null } }));
+    let refused = gateway.put("/services/a", json!({ "id": null, "host": "a.test" })).await.expect(400);
+    assert_eq!((&refused.body["code"], &refused.body["fields"]), (&json!(3), &json!({ "name": "a" })));
+    // What else is wrong is told first, and what is there already keeps its id.
+    assert_eq!(gateway.post("/services", json!({ "id": null })).await.expect(400).body["code"], 2);
+    let made = gateway.post("/services", json!({ "name": "a", "host": "a.test" })).await.expect(201);
+    let kept = gateway.put("/services/a", json!({ "id": null, "host": "b.test" })).await.expect(200);
+    assert_eq!(kept.id(), made.id());
+}
+
+#[tokio::test]
 async fn put_makes_or_replaces_at_an_id_or_a_name() {
     let gateway = Gateway::start().await;
     let id = "c0ffee00-0000-4000-8000-000000000001";

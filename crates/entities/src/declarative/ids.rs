@@ -43,7 +43,9 @@ pub(super) fn id_of(schema: &Schema, namespace: &Uuid, item: &Record, parent: Op
     if let Some(id) = item.get("id").filter(|id| !id.is_null()) {
         return id.clone();
     }
-    let from = |text: &str| Value::String(Uuid::new_v5(namespace, text.as_bytes()).to_string());
+    let from = |text: &str| {
+        Value::String(Uuid::new_v5(namespace, text.as_bytes()).hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned())
+    };
     if let Some(key) = joined(schema, item, parent) {
         return from(&key);
     }
@@ -82,7 +84,9 @@ fn joined(schema: &Schema, item: &Record, parent: Option<Parent<'_>>) -> Option<
     if schema.cache_key.is_empty() {
         return None;
     }
-    let mut key = format!("{}:*", schema.name);
+    let mut key = String::with_capacity(96);
+    key.push_str(&schema.name);
+    key.push_str(":*");
     for name in schema.cache_key {
         let field = schema.field(name)?;
         let part = match (item.get(*name), parent) {
@@ -93,7 +97,8 @@ fn joined(schema: &Schema, item: &Record, parent: Option<Parent<'_>>) -> Option<
             (None, _) if field.required => return None,
             (None, _) => "",
         };
-        key = format!("{key}:{part}");
+        key.push(':');
+        key.push_str(part);
     }
     Some(key)
 }

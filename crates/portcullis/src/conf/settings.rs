@@ -134,6 +134,7 @@ impl Reader<'_> {
                 None
             }
         });
+        let proxy_listens = self.listens("proxy_listen");
         Settings {
             access_logs: self.access_logs(&prefix),
             extra_metrics: extra_metrics(loaded),
@@ -143,7 +144,7 @@ impl Reader<'_> {
             log_level: text("log_level").unwrap_or_else(|| "notice".to_owned()),
             foreground: !loaded.flag("nginx_main_daemon"),
             workers: self.workers(),
-            proxy_listens: self.listens("proxy_listen"),
+            proxy_listens: proxy_listens.clone(),
             stream_listens: self.listens("stream_listen"),
             admin_listens: self.listens("admin_listen"),
             status_listens: self.listens("status_listen"),
@@ -151,7 +152,7 @@ impl Reader<'_> {
             proxy_certificate_alternative: self.second_certificate("ssl_cert", "ssl_cert_key"),
             admin_certificate: self.certificate("admin_ssl_cert", "admin_ssl_cert_key"),
             status_certificate: self.certificate("status_ssl_cert", "status_ssl_cert_key"),
-            tls: self.server_tls(),
+            tls: self.server_tls(&proxy_listens),
             upstream_tls: self.upstream_tls(),
             trusted: self.trusted(),
             wire: self.wire(),

@@ -148,6 +148,11 @@ fn listener(entry: &str, flags: &[&str]) -> Value {
         }
         shown.insert((*flag).to_owned(), set.into());
     }
+    // Kong has no such flag, so it is not there unless it is set.
+    if words.contains(&"quic") {
+        text.push_str(" quic");
+        shown.insert("quic".to_owned(), true.into());
+    }
     for pattern in VALUED_FLAGS {
         let (name, wanted) = pattern.split_once('=').unwrap_or((pattern, ""));
         let given = words.iter().find(|word| {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use portcullis_wire::listener::Listen;
 use portcullis_wire::tls::{self, CertifiedKey, Ciphers, ClientCertificates, ServerTlsOptions, UpstreamDefaults};
 
 use super::reader::Reader;
@@ -23,7 +24,7 @@ pub fn system_bundle() -> Option<&'static str> {
 
 impl Reader<'_> {
     /// Towards clients. A suite other than `custom` decides on versions and ciphers by itself, as in Kong.
-    pub fn server_tls(&mut self) -> ServerTlsOptions {
+    pub fn server_tls(&mut self, proxy_listens: &[Listen]) -> ServerTlsOptions {
         let loaded = self.loaded;
         let (mut tls12, mut tls13) = (true, true);
         let mut ciphers = Ciphers::All;
@@ -41,6 +42,9 @@ impl Reader<'_> {
                 }
             }
             _ => {}
+        }
+        if !tls13 && proxy_listens.iter().any(|listen| listen.quic) {
+            self.complaints.push("proxy_listen: quic needs TLSv1.3, which ssl_cipher_suite and ssl_protocols leave out".to_owned());
         }
         let client_certificates = self.client_certificates();
         ServerTlsOptions { http2: true, tls12, tls13, session_tickets: loaded.flag("ssl_session_tickets"), ciphers, client_certificates }
@@ -131,6 +135,14 @@ mod tests {
         assert!(custom.tls12 && !custom.tls13 && custom.ciphers != Ciphers::All);
         assert!(!of("ssl_cipher_suite = modern\n").tls12);
         assert!(Settings::new(load("ssl_cipher_suite = custom\nssl_protocols = TLSv1\n", [], &[])).is_err());
+    }
+
+    #[test]
+    fn quic_needs_the_tls_it_is_made_of() {
+        let listen = "proxy_listen = 127.0.0.1:8443 ssl quic\n";
+        assert!(Settings::new(load(listen, [], &[])).is_ok());
+        let complaints = Settings::new(load(&format!("{listen}ssl_cipher_suite = fips\n"), [], &[])).unwrap_err().0;
+        assert_eq!(complaints, ["proxy_listen: quic needs TLSv1.3, which ssl_cipher_suite and ssl_protocols leave out"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A running node: everything the other rooms hold, put together, and kept until a signal says otherwise.
 //!
 //! - [`workers`]: the threads that serve clients
+//! - [`quic`]: the thread that receives their datagrams
 //! - [`servers`]: Admin and Status API on the control runtime
 //! - [`publisher`]: from a committed change to the next snapshot
 //! - [`declarative`]: the configuration of a node without a database
@@ -20,6 +21,7 @@ pub mod lua;
 mod memory;
 mod node;
 mod publisher;
+mod quic;
 mod rows;
 mod servers;
 pub mod stores;
@@ -45,6 +47,7 @@ use portcullis_schema::Catalog;
 use portcullis_store::Store;
 use portcullis_store::declarative::Declarative;
 use portcullis_wire::listener::Listen;
+use portcullis_wire::listener::quic::QuicTls;
 use portcullis_wire::tls::{self, Asked, CertifiedKey, ServerTls, Shown, UpstreamConfigs};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,6 +63,7 @@ use crate::{log, prefix};
 use last_good::Keeper;
 use node::Node;
 use publisher::Publisher;
+use quic::Quic;
 use servers::ApiLog;
 use stores::Stores;
 use workers::{Plan, Sockets, Workers};
@@ -146,6 +150,8 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
 
     let mut logs = Logs::start(&settings.access_logs, &house.env)?;
     let mut sockets = Sockets::open(&listens, settings.workers)?;
+    let mut quic = Quic::default();
+    quic.open(&listens, tls.quic.as_ref())?;
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house, &logs)?;
     tasks.spawn(house.node.clone().watch_store());
@@ -158,8 +164,9 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
             .spawn(Keeper { copies, store: house.store.clone(), entities: catalog::watched(house.entries, &house.catalog), told }.follow());
     }
     tasks.spawn(rows::serve(calls, house.catalog.clone(), house.store.clone(), house.publisher.clone()));
+    let arrivals = quic.serve_with(&listens, tls.quic.as_ref(), settings.workers);
     let plan = plan(&settings, gateway.clone(), tls, logs.proxy.as_ref());
-    let mut workers = Workers::start(&plan, &sockets)?;
+    let mut workers = Workers::start(&plan, &sockets, arrivals)?;
     house.node.serve_with(gateway, workers.open(), &settings);
     prefix::write_pid(&settings.prefix)?;
     prefix::keep_request_debug_token(&settings);
@@ -171,7 +178,7 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     let mut settings = settings;
     loop {
         match signals.next().await {
-            Told::Reload => match reload(&settings, &house, &sockets, &logs).await {
+            Told::Reload => match reload(&settings, &house, &sockets, &mut quic, &logs).await {
                 Ok(Renewed { settings: fresh, sockets: opened, workers: started, log: opened_log }) => {
                     let old = std::mem::replace(&mut workers, started);
                     // The old generation finishes what it has; nobody waits for it.
@@ -205,16 +212,21 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
                 let draining = tokio::spawn(workers.drain());
                 tokio::select! {
                     _ = draining => {}
-                    () = signals.stop() => hurry(),
+                    () = signals.stop() => {
+                        quic.close();
+                        hurry();
+                    }
                 }
                 break;
             }
             Told::Stop => {
+                quic.close();
                 workers.stop().await;
                 break;
             }
         }
     }
+    quic.stop().await;
     tasks.shutdown().await;
     drop(logs);
     metrics.end().await;
@@ -236,7 +248,7 @@ fn generation(
     entries: &'static [Entry],
     env: &Env,
     workspace: Uuid,
-) -> Result<(Arc<Gateway>, Builder, BothTls), String> {
+) -> Result<(Arc<Gateway>, Builder, ClientTls), String> {
     let dns = Dns::new(settings.dns.clone(), Handle::current()).map_err(|error| format!("name resolution: {error}"))?;
     let seed = uuid::Uuid::new_v4().as_u64_pair().1;
     let configs = UpstreamConfigs::with_defaults(settings.upstream_tls.clone());
@@ -254,19 +266,25 @@ fn generation(
     let certificates = Arc::new(Serving { gateway: gateway.clone(), own: env.state.get() });
     let http = ServerTls::new(certificates.clone(), &settings.tls).map_err(|error| error.to_string())?;
     let streams = ServerTls::for_streams(certificates, &settings.tls).map_err(|error| error.to_string())?;
-    Ok((gateway, builder, BothTls { http, streams }))
+    let speaks_quic = settings.proxy_listens.iter().any(|listen| listen.quic);
+    let quic = speaks_quic.then(|| QuicTls::new(&http, &settings.wire)).transpose().map_err(|error| error.to_string())?;
+    Ok((gateway, builder, ClientTls { http, streams, quic }))
 }
 
 /// How TLS is spoken with clients.
-struct BothTls {
+struct ClientTls {
     http: ServerTls,
     streams: ServerTls,
+    /// Where an entry says `quic`.
+    quic: Option<QuicTls>,
 }
 
-fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: BothTls, log: Option<&AccessLog>) -> Plan {
+fn plan(settings: &Settings, gateway: Arc<Gateway>, tls: ClientTls, log: Option<&AccessLog>) -> Plan {
     let streams_from = settings.proxy_listens.len();
     let access_log = settings.access_logs.proxy.as_ref().zip(log).map(|(settings, log)| (settings.format.clone(), log.lines.clone()));
-    Plan { gateway, tls: tls.http, stream_tls: tls.streams, streams_from, wire: settings.wire.clone(), pools: settings.pools, access_log }
+    let (port_maps, wire) = (settings.proxy.port_maps.clone(), settings.wire.clone());
+    let (tls, stream_tls) = (tls.http, tls.streams);
+    Plan { gateway, tls, stream_tls, streams_from, port_maps, wire, pools: settings.pools, access_log }
 }
 
 /// The listeners of HTTP, then those of streams.
@@ -394,7 +412,7 @@ struct Renewed {
 }
 
 /// Reads the settings again and starts a generation that serves by them. On an error nothing has changed.
-async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs) -> Result<Renewed, String> {
+async fn reload(before: &Settings, house: &House, sockets: &Sockets, quic: &mut Quic, logs: &Logs) -> Result<Renewed, String> {
     let env_file = prefix::env_file(&before.prefix);
     let text = std::fs::read_to_string(&env_file).map_err(|error| format!("{}: {error}", env_file.display()))?;
     // What the environment said when the settings were written down stands in the file; it is not asked again.
@@ -414,14 +432,16 @@ async fn reload(before: &Settings, house: &House, sockets: &Sockets, logs: &Logs
     } else {
         Sockets::open(&listens, settings.workers)?
     };
+    quic.open(&listens, tls.quic.as_ref())?;
     if house.declarative.is_some() {
         declarative::load(&settings, &house.catalog, &house.publisher).await?;
     }
     house.publisher.renew(builder, gateway.clone()).await.map_err(|error| format!("loading the configuration: {error}"))?;
     let path = |settings: &Settings| settings.access_logs.proxy.as_ref().map(|log| log.path.clone());
     let log = if path(&settings) == path(before) { None } else { start_log(settings.access_logs.proxy.as_ref(), &house.env)? };
+    let arrivals = quic.serve_with(&listens, tls.quic.as_ref(), settings.workers);
     let plan = plan(&settings, gateway.clone(), tls, log.as_ref().or(logs.proxy.as_ref()));
-    let workers = Workers::start(&plan, &sockets)?;
+    let workers = Workers::start(&plan, &sockets, arrivals)?;
     house.node.serve_with(gateway, workers.open(), &settings);
     Ok(Renewed { settings, sockets, workers, log })
 }

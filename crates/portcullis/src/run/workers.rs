@@ -11,12 +11,15 @@ use std::time::Duration;
 use portcullis_plugin::script;
 use portcullis_proxy::access_log::{Format, Lines};
 use portcullis_proxy::gateway::{Gateway, Worker};
+use portcullis_wire::listener::quic as wire_quic;
 use portcullis_wire::listener::{Entrance, Listen, ListenAddress, Socket, accept, open};
 use portcullis_wire::stream;
 use portcullis_wire::tls::ServerTls;
 use portcullis_wire::{PoolSettings, Pools, Settings as WireSettings};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::error;
+
+use super::quic::{self, Arrivals};
 
 /// How often a worker looks after itself: lets go of old snapshots, tells its connection count.
 const TICK: Duration = Duration::from_millis(200);
@@ -121,6 +124,8 @@ pub struct Plan {
     pub stream_tls: ServerTls,
     /// Entries of the sockets from this one on are for streams.
     pub streams_from: usize,
+    /// Ports outside, and those they lead to.
+    pub port_maps: Vec<(u16, u16)>,
     pub wire: WireSettings,
     pub pools: PoolSettings,
     /// What an access log says, and its lines.
@@ -128,19 +133,29 @@ pub struct Plan {
 }
 
 impl Workers {
-    pub fn start(plan: &Plan, sockets: &Sockets) -> Result<Self, String> {
+    /// `arrivals` has what comes over QUIC.
+    pub fn start(plan: &Plan, sockets: &Sockets, mut arrivals: Arrivals) -> Result<Self, String> {
         let (order, orders) = watch::channel(Order::Serve);
         let open: Arc<[Open]> = (0..sockets.workers()).map(|_| Open::default()).collect();
         let mut threads = Vec::new();
         for number in 0..sockets.workers() {
             let own = sockets.of_worker(number).map_err(|error| format!("listening sockets: {error}"))?;
             let tls = |at: usize| if at < plan.streams_from { &plan.tls } else { &plan.stream_tls };
-            let entrances: Vec<Entrance> =
-                sockets.listens.iter().enumerate().map(|(at, listen)| Entrance::new(at, listen, Some(tls(at)))).collect();
+            let entrances = sockets.listens.iter().enumerate().map(|(at, listen)| {
+                let alternative = quic::alternative(&sockets.listens, listen, &plan.port_maps).map(wire_quic::alternative);
+                Entrance { alternative, ..Entrance::new(at, listen, Some(tls(at))) }
+            });
+            let mut doors: Vec<_> = own.into_iter().zip(entrances).map(|(socket, entrance)| Door::Socket(socket, entrance)).collect();
+            // Each worker has a channel of its own; the last one's goes first.
+            for (at, channels) in &mut arrivals {
+                let listen = &sockets.listens[*at];
+                doors
+                    .extend(channels.pop().map(|channel| Door::Quic(channel, listen.clone(), Entrance::new(*at, listen, Some(&plan.tls)))));
+            }
             let (plan, orders, open) = (plan.clone(), orders.clone(), open.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(number, &plan, own.into_iter().zip(entrances).collect(), orders, &open[number]))
+                .spawn(move || work(number, &plan, doors, orders, &open[number]))
                 .map_err(|error| format!("starting a worker thread: {error}"))?;
             threads.push(thread);
         }
@@ -185,7 +200,13 @@ impl Workers {
     }
 }
 
-fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: watch::Receiver<Order>, open: &Open) {
+/// Where clients come in.
+enum Door {
+    Socket(Socket, Entrance),
+    Quic(mpsc::Receiver<wire_quic::Arrival>, Listen, Entrance),
+}
+
+fn work(number: usize, plan: &Plan, doors: Vec<Door>, mut orders: watch::Receiver<Order>, open: &Open) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -199,14 +220,19 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
         let log = plan.access_log.as_ref().map(|(format, lines)| (format.clone(), lines.tap()));
         let seed = uuid::Uuid::new_v4().as_u64_pair().0;
         let service = Rc::new(Worker::new(plan.gateway.clone(), Pools::new(&wire, plan.pools), seed).with_access_log(log));
-        for (socket, entrance) in doors {
+        for door in doors {
             let (service, wire) = (service.clone(), wire.clone());
-            let streams = entrance.listener >= plan.streams_from;
+            let streams_from = plan.streams_from;
             tokio::task::spawn_local(async move {
-                let accepted = if streams {
-                    stream::accept(socket, entrance, service, wire).await
-                } else {
-                    accept(socket, entrance, service, wire).await
+                let accepted = match door {
+                    Door::Socket(socket, entrance) if entrance.listener >= streams_from => {
+                        stream::accept(socket, entrance, service, wire).await
+                    }
+                    Door::Socket(socket, entrance) => accept(socket, entrance, service, wire).await,
+                    Door::Quic(arrivals, listen, entrance) => {
+                        wire_quic::accept(arrivals, &listen, &entrance, service, wire).await;
+                        Ok(())
+                    }
                 };
                 if let Err(error) = accepted {
                     error!(%error, "a listening socket cannot be used");
@@ -246,5 +272,7 @@ fn work(number: usize, plan: &Plan, doors: Vec<(Socket, Entrance)>, mut orders: 
                 _ = orders.wait_for(|order| *order == Order::Stop) => {}
             }
         }
+        // QUIC has no kernel that tells clients of the end: what says so has to be sent.
+        tokio::task::yield_now().await;
     });
 }

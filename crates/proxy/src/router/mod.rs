@@ -124,6 +124,19 @@ pub struct Router {
     streams: StreamTable,
     /// There is a route of the `traditional` flavour with server names, see [`Router::find`].
     spares_snis: bool,
+    /// There is a route of the `traditional` flavour, so all are.
+    traditional: bool,
+}
+
+impl Query<'_> {
+    /// The port of a host that names none: the listener's, in the `traditional` flavour the protocol's.
+    fn port_of_host(&self, traditional: bool) -> u16 {
+        match (traditional, self.https) {
+            (false, _) => self.port,
+            (true, true) => 443,
+            (true, false) => 80,
+        }
+    }
 }
 
 impl Router {
@@ -150,6 +163,7 @@ impl Router {
         if route.protocols.any_stream() {
             self.streams.insert(route.clone());
         }
+        self.traditional |= route.traditional;
         self.spares_snis |= route.traditional && !route.snis.is_empty();
         self.for_each_place(&route, |tree, literal, entry| {
             tree.edit(literal, |leaf| {
@@ -179,7 +193,7 @@ impl Router {
     /// The matching route of the greatest rank. Paths that are not UTF-8 match nothing, as in Kong.
     pub fn find(&self, query: &Query<'_>) -> Option<Match<'_>> {
         let path = std::str::from_utf8(query.path).ok()?;
-        let host = split_host(query.host, query.port);
+        let host = split_host(query.host, query.port_of_host(self.traditional));
         let protocol = if query.https { "https" } else { "http" };
         // In the `traditional` flavour a plain request gets to routes with server names only when no other takes it.
         let asked = Asked { query, path, host, protocol, without_snis: self.spares_snis && !query.https };

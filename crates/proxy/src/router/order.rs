@@ -13,9 +13,8 @@ const PATH_GROUPS: Uuid = Uuid::from_u128(0x7f145bf9_0dce_4f91_98eb_debbce4b9f6b
 const PLAIN_HOSTS: u64 = 1 << 60;
 const REGEX_PATH: u64 = 1 << 51;
 const MOST_HEADERS: usize = 255;
-/// What routes with four or more kinds of conditions, no plain hosts and no regex path share: in Kong their packed number is
-/// negative and saturates on its way into the router.
-const MANY_KINDS: u64 = 1 << 63;
+/// What became of four or more kinds of conditions, which as a signed number of 32 bits is negative.
+const NEGATIVE: u64 = 1 << 63;
 
 /// What the order of a rule depends on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,16 +37,25 @@ pub(super) struct Weight {
 
 impl Weight {
     pub(super) fn priority(self) -> u64 {
-        let regex_priority = if self.regex_path { self.regex_priority as u32 } else { 0 };
-        let packed =
-            self.kinds << 29 | (self.headers.min(MOST_HEADERS) as u32) << 20 | regex_priority << 19 | (self.path_length & 0x7FFFF) as u32;
-        match (self.plain_hosts, self.regex_path) {
-            (false, false) if packed >> 31 == 1 => MANY_KINDS,
-            (plain_hosts, regex_path) => {
-                u64::from(packed) | if plain_hosts { PLAIN_HOSTS } else { 0 } | if regex_path { REGEX_PATH } else { 0 }
-            }
+        let kinds = self.kinds << 29;
+        let headers = (self.headers.min(MOST_HEADERS) as u32) << 20;
+        let length = (self.path_length & 0x7FFFF) as u32;
+        if !self.plain_hosts && !self.regex_path {
+            return widened(kinds | headers | length);
         }
+        let regex_priority = if self.regex_path { (self.regex_priority as u32) << 19 } else { 0 };
+        widened(kinds)
+            | widened(headers)
+            | widened(regex_priority)
+            | u64::from(length)
+            | if self.plain_hosts { PLAIN_HOSTS } else { 0 }
+            | if self.regex_path { REGEX_PATH } else { 0 }
     }
+}
+
+/// A signed 32-bit number on its way into Kong's router, which takes unsigned ones of 64 bits: negative ones saturate.
+fn widened(number: u32) -> u64 {
+    if number >> 31 == 1 { NEGATIVE } else { number.into() }
 }
 
 /// What the kind of host by which a route of the `traditional` flavour was found adds to its priority.
@@ -104,16 +112,13 @@ pub(super) struct Rank {
     pub(super) path: std::cmp::Reverse<u32>,
 }
 
-/// The id by which a group of paths of a route competes: the route's own unless it has several paths.
-pub(super) fn group_id(route: Uuid, paths: usize, group: PathGroup) -> u128 {
-    if paths <= 1 {
+/// The id by which a group of paths of a route competes: the route's own where there is one group, else one derived from the
+/// group's number, which counts from one in the order of the groups' first paths.
+pub(super) fn group_id(route: Uuid, groups: usize, number: usize) -> u128 {
+    if groups <= 1 {
         return route.as_u128();
     }
-    let name = match group {
-        PathGroup::Regex => format!("{route}#true"),
-        PathGroup::Length(length) => format!("{route}#{length}"),
-    };
-    Uuid::new_v5(&PATH_GROUPS, name.as_bytes()).as_u128()
+    Uuid::new_v5(&PATH_GROUPS, format!("{route}#{number}").as_bytes()).as_u128()
 }
 
 /// The paths of a route that share a priority: all regexes, or all plain paths of one length.
@@ -151,6 +156,25 @@ mod tests {
         let other = Weight { headers: 9, path_length: 30, ..weight(5) };
         assert_eq!(one.priority(), other.priority());
         assert!(one.priority() > Weight { plain_hosts: true, ..weight(3) }.priority());
+    }
+
+    #[test]
+    fn numbers_come_out_as_kong_packs_them() {
+        let regex = Weight { headers: 1, regex_path: true, ..weight(4) };
+        assert_eq!(regex.priority(), 0x8008_0000_0010_0000);
+        let plain = Weight { headers: 1, path_length: 3, plain_hosts: true, ..weight(4) };
+        assert_eq!(plain.priority(), 0x9000_0000_0010_0003);
+        let both = Weight { headers: 1, plain_hosts: true, regex_path: true, ..weight(3) };
+        assert_eq!(both.priority(), 0x1008_0000_6010_0000);
+        assert_eq!(Weight { headers: 2, path_length: 30, ..weight(5) }.priority(), NEGATIVE);
+    }
+
+    #[test]
+    fn groups_of_paths_have_ids_of_their_own() {
+        let route = Uuid::from_u128(0x17362f25_0000_4000_8000_000000000001);
+        assert_eq!(group_id(route, 1, 1), route.as_u128());
+        assert_eq!(group_id(route, 2, 1), 0x194798c3_877a_5e20_b2b3_3076d65c18f7);
+        assert_eq!(group_id(route, 2, 2), 0xdda3a67a_1841_59c6_a7f4_3c4216981a3a);
     }
 
     #[test]

@@ -3,18 +3,20 @@
 
 use super::condition::{Asked, Notes};
 use super::order::Rank;
+use super::route::HostPort;
 use super::{Query, Reverse, Route, class_of, split_host};
 
 /// The route that answers, and how much of the path it took.
 pub(super) fn find<'a>(routes: &'a [Route], query: &Query<'_>) -> Option<(&'a Route, Option<usize>)> {
-    let spares_snis = !query.https && routes.iter().any(|route| route.traditional);
-    let plain = spares_snis.then(|| find_among(routes.iter().filter(|route| route.snis.is_empty()), query)).flatten();
-    plain.or_else(|| find_among(routes.iter(), query))
+    let traditional = routes.iter().any(|route| route.traditional);
+    let host = split_host(query.host, query.port_of_host(traditional));
+    let spares_snis = !query.https && traditional;
+    let plain = spares_snis.then(|| find_among(routes.iter().filter(|route| route.snis.is_empty()), query, host)).flatten();
+    plain.or_else(|| find_among(routes.iter(), query, host))
 }
 
-fn find_among<'a>(routes: impl Iterator<Item = &'a Route>, query: &Query<'_>) -> Option<(&'a Route, Option<usize>)> {
+fn find_among<'a>(routes: impl Iterator<Item = &'a Route>, query: &Query<'_>, host: HostPort<'_>) -> Option<(&'a Route, Option<usize>)> {
     let path = std::str::from_utf8(query.path).ok()?;
-    let host = split_host(query.host, query.port);
     let protocol = if query.https { "https" } else { "http" };
     let asked = Asked { query, path, host, protocol, without_snis: false };
     let mut best: Option<(Rank, &Route, Option<usize>)> = None;

@@ -450,14 +450,15 @@ fn rules(entity: &entities::Route, flavor: Flavor) -> Result<Box<[Rule]>, Invali
             None => groups.push((group, vec![pattern])),
         }
     }
-    let rule = |(group, patterns): (PathGroup, Vec<PathPattern>)| {
+    let count = groups.len();
+    let rule = |(at, (group, patterns)): (usize, (PathGroup, Vec<PathPattern>))| {
         let weight = match group {
             PathGroup::Regex => Weight { regex_path: true, regex_priority: entity.regex_priority.unwrap_or(0), ..weight },
             PathGroup::Length(path_length) => Weight { path_length, ..weight },
         };
-        Rule { priority: priority(weight), id: id(group_id(entity.id, paths.len(), group)), paths: patterns.into() }
+        Rule { priority: priority(weight), id: id(group_id(entity.id, count, at + 1)), paths: patterns.into() }
     };
-    Ok(groups.into_iter().map(rule).collect())
+    Ok(groups.into_iter().enumerate().map(rule).collect())
 }
 
 fn path_pattern(path: &str, traditional: bool) -> Result<(PathGroup, PathPattern), InvalidRoute> {

@@ -372,8 +372,20 @@ fn hosts_with_ports_go_first_in_the_traditional_flavour_and_the_older_of_equals(
         at(4, "*.w.test:81", 5),
         at(5, "t.test", 7),
         at(6, "t.test", 6),
+        at(7, "*.d.test:80", 5),
+        at(8, "*.d.test:8000", 5),
     ]);
-    for (host, expected) in [("p.test:81", 2), ("p.test:82", 9), ("p.test", 9), ("a.w.test:81", 4), ("a.w.test", 3), ("t.test", 6)] {
+    // A host without a port is one of the protocol's port, whatever the listener's is.
+    for (host, expected) in [
+        ("a.d.test", 7),
+        ("a.d.test:8000", 8),
+        ("p.test:81", 2),
+        ("p.test:82", 9),
+        ("p.test", 9),
+        ("a.w.test:81", 4),
+        ("a.w.test", 3),
+        ("t.test", 6),
+    ] {
         assert_eq!(who(&router, &Request::host(host)), expected, "{host}");
     }
 }

@@ -114,6 +114,28 @@ pub fn body(templates: &ErrorTemplates, format: Format, message: &str, request_i
     out.into_bytes()
 }
 
+/// nginx's own page of a status that Kong leaves to it. It asks nobody for a format and names no request.
+pub fn nginx_page(status: u16) -> Option<Vec<u8>> {
+    let reason = match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        401 => "Authorization Required",
+        403 => "Forbidden",
+        410 => "Gone",
+        429 => "Too Many Requests",
+        501 => "Not Implemented",
+        505 => "HTTP Version Not Supported",
+        _ => return None,
+    };
+    let title = format!("{status} {reason}");
+    let page =
+        format!("<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n");
+    Some(page.into_bytes())
+}
+
 /// What the nginx level says for a status.
 pub fn low_message(status: u16) -> std::borrow::Cow<'static, str> {
     match status {

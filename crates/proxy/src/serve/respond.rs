@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use portcullis_plugin::{Answer, Body, CountsAsProxied, Head, Phases, Request, ResponseHead, Source, Stage};
 use portcullis_wire::headers::{Known, Name};
-use portcullis_wire::{BodyError, Downstream, Framing, Headers};
+use portcullis_wire::{BodyError, Downstream, Framing, Headers, Version};
 use smallvec::SmallVec;
 use tracing::error;
 
@@ -74,13 +74,20 @@ impl Worker {
     pub(super) fn refusal(&self, status: u16, headers: &Headers) -> (ResponseHead, Vec<u8>) {
         let settings = &self.gateway.settings;
         let id = self.request_id();
-        let format = match status {
-            // The target or the headers could not be kept: there is nothing to negotiate with.
-            414 | 494 => Format::Plain,
-            _ => errors::negotiate_low(headers, settings.error_default_type),
+        let (content_type, body) = match errors::nginx_page(status) {
+            Some(page) => ("text/html; charset=utf-8", page),
+            None => {
+                let format = match status {
+                    // The target or the headers could not be kept: there is nothing to negotiate with.
+                    414 | 494 => Format::Plain,
+                    _ => errors::negotiate_low(headers, settings.error_default_type),
+                };
+                let message = errors::low_message(status);
+                (format.content_type(), errors::body(&settings.error_templates, format, &message, id.as_str()))
+            }
         };
         let mut head = ResponseHead { status: if matches!(status, 494 | 497) { 400 } else { status }, ..ResponseHead::default() };
-        head.headers.append("Content-Type", format.content_type().as_bytes());
+        head.headers.append("Content-Type", content_type.as_bytes());
         self.append_date(&mut head.headers, (self.wall_clock_ns(Instant::now()) / 1_000_000) as u64);
         if settings.headers.server {
             head.headers.append("Server", settings.product.as_bytes());
@@ -91,7 +98,6 @@ impl Worker {
         if settings.headers.request_id {
             head.headers.append("X-Kong-Request-Id", id.as_bytes());
         }
-        let body = errors::body(&settings.error_templates, format, &errors::low_message(status), id.as_str());
         (head, body)
     }
 
@@ -153,31 +159,16 @@ impl Worker {
 
     /// What the gateway says for a status when a plugin gives no body: Kong's error text for some, nginx' page for others.
     fn default_body(&self, status: u16, request: &Request, content_type: &mut dyn FnMut(&str)) -> Vec<u8> {
-        let reason = match status {
-            301 => "Moved Permanently",
-            302 => "Found",
-            303 => "See Other",
-            307 => "Temporary Redirect",
-            308 => "Permanent Redirect",
-            401 => "Authorization Required",
-            403 => "Forbidden",
-            410 => "Gone",
-            429 => "Too Many Requests",
-            400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504 => {
-                let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
-                content_type(format.content_type());
-                let templates = &self.gateway.settings.error_templates;
-                return errors::body(templates, format, &errors::low_message(status), request.id.as_str());
-            }
-            _ => return Vec::new(),
-        };
+        if matches!(status, 400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504) {
+            let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
+            content_type(format.content_type());
+            let templates = &self.gateway.settings.error_templates;
+            return errors::body(templates, format, &errors::low_message(status), request.id.as_str());
+        }
+        let Some(page) = errors::nginx_page(status) else { return Vec::new() };
         // nginx names no charset on its own page for these two.
         content_type(if matches!(status, 301 | 302) { "text/html" } else { "text/html; charset=UTF-8" });
-        let title = format!("{status} {reason}");
-        let page = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
-        );
-        page.into_bytes()
+        page
     }
 
     /// Kong's error page for failures below the plugins.
@@ -215,9 +206,9 @@ impl Worker {
     pub(super) fn add_proxied_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
         let settings = &self.gateway.settings;
         let tokens = &settings.headers;
-        // Another gateway's, at the upstream: rarely there, so one look before any line is touched.
-        if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_kongs(name)) {
-            for name in ["X-Kong-Upstream-Latency", "X-Kong-Proxy-Latency", "X-Kong-Upstream-Status", "X-Kong-Request-Id"] {
+        // Another gateway's, at the upstream, or what is meant for nginx: rarely there, so one look before any line is touched.
+        if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_for_a_gateway(name)) {
+            for name in KEPT_FROM_CLIENTS {
                 headers.remove(name);
             }
         }
@@ -289,7 +280,12 @@ impl Worker {
 
     fn append_via(&self, headers: &mut Headers, request: &Request) {
         // The protocol is the one the response arrives in at the client, as Kong writes it.
-        let own = if request.head.version >= portcullis_plugin::Version::Http2 { &self.via.1 } else { &self.via.0 };
+        let [http1, http2, http3] = &self.via;
+        let own = match request.head.version {
+            Version::Http10 | Version::Http11 => http1,
+            Version::Http2 => http2,
+            Version::Http3 => http3,
+        };
         if headers.known(Known::Via).is_none() {
             headers.append_clean(VIA, own);
             return;
@@ -348,8 +344,25 @@ fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
     headers.append("Set-Cookie", cookie);
 }
 
-fn is_kongs(name: &[u8]) -> bool {
-    name.len() > 7 && name[..7].eq_ignore_ascii_case(b"x-kong-")
+/// What no client sees of an upstream's answer: what Kong answers itself, and what nginx takes as meant for itself.
+const KEPT_FROM_CLIENTS: [&str; 10] = [
+    "X-Kong-Upstream-Latency",
+    "X-Kong-Proxy-Latency",
+    "X-Kong-Upstream-Status",
+    "X-Kong-Request-Id",
+    "X-Accel-Redirect",
+    "X-Accel-Expires",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+    "X-Accel-Limit-Rate",
+    "X-Pad",
+];
+
+/// Whether the beginning is that of one in [`KEPT_FROM_CLIENTS`].
+fn is_for_a_gateway(name: &[u8]) -> bool {
+    ["x-kong-", "x-accel-", "x-pad"]
+        .iter()
+        .any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes())))
 }
 
 fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {

@@ -110,11 +110,14 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
         out.extend_from_slice(via);
         out.extend_from_slice(b", ");
     }
-    if head.version == Version::Http11 {
-        out.extend_from_slice(b"1.1 ");
-    } else {
-        out.extend_from_slice(head.version.text().as_bytes());
-        out.push(b' ');
+    match head.version {
+        Version::Http11 => out.extend_from_slice(b"1.1 "),
+        // Kong writes the version as a number.
+        Version::Http10 => out.extend_from_slice(b"1 "),
+        later => {
+            out.extend_from_slice(later.text().as_bytes());
+            out.push(b' ');
+        }
     }
     out.extend_from_slice(settings.product.as_bytes());
     if settings.headers.upstream_request_id {

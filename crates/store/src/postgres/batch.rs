@@ -5,12 +5,14 @@
 //! nobody foresaw waits until everything written is there.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem;
 
 use foldhash::fast::RandomState;
 use futures_util::future::try_join_all;
 use portcullis_schema::{ApiError, Violations};
 use serde_json::Value;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -25,12 +27,17 @@ pub(super) const MANY: usize = if cfg!(test) { 2 } else { 50 };
 /// Values asked for in one statement.
 const ASKED: usize = 10_000;
 /// Rows sent before their answers are waited for.
-const SENT: usize = 500;
+const SENT: usize = if cfg!(test) { 3 } else { 1000 };
+/// New rows in one statement: what the tables' triggers do for each statement is done once for all of them.
+const TOGETHER: usize = if cfg!(test) { 2 } else { 100 };
 
 /// A value of one unique of one table.
 type Held = (usize, usize, Cell);
 /// The row that has it, and when that expires.
 type Holder = Option<(Uuid, Option<u64>)>;
+
+/// A row to be written: its table, whether it is there already, its values.
+type Put = (usize, bool, Vec<Sql>);
 
 /// Rows and values by place, of which it is known what the transaction would find.
 pub(super) struct Batch<'a> {
@@ -40,7 +47,7 @@ pub(super) struct Batch<'a> {
     parents: HashMap<(usize, Uuid), Option<Option<u64>>, RandomState>,
     holders: HashMap<Held, Holder, RandomState>,
     /// Statements that are not sent yet.
-    pending: Vec<(usize, bool, Vec<Sql>)>,
+    pending: Vec<Put>,
 }
 
 impl<'a> Batch<'a> {
@@ -110,27 +117,31 @@ impl<'a> Batch<'a> {
         }
         let pending = mem::take(&mut self.pending);
         let transaction = self.inner.transaction;
-        let mut prepared = HashMap::new();
-        for (table, is_update, _) in &pending {
-            if prepared.contains_key(&(*table, *is_update)) {
-                continue;
-            }
-            let statements = &self.inner.statements[*table];
-            let sql = if *is_update { &statements.update } else { &statements.insert };
-            prepared.insert((*table, *is_update), self.inner.answer(transaction.prepare_cached(sql))?);
+        let mut statements = Vec::new();
+        let mut prepared: HashMap<_, Statement> = HashMap::new();
+        for part in parts(&pending) {
+            let (table, is_update, values) = &part[0];
+            let of = &self.inner.statements[*table];
+            let key = (*table, *is_update, part.len());
+            let statement = match prepared.entry(key) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(unknown) => {
+                    let sql = if *is_update { of.update.clone() } else { of.insert_many(part.len(), values.len()) };
+                    unknown.insert(self.inner.answer(transaction.prepare_cached(&sql))?).clone()
+                }
+            };
+            statements.push((part, statement));
         }
         // A connection answers in the order it is asked: all are sent before the first answer is waited for.
-        let sent = pending.iter().map(|(table, is_update, values)| {
-            let statement = &prepared[&(*table, *is_update)];
-            async move {
-                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-                transaction.execute(statement, &values).await
-            }
+        let sent = statements.iter().map(|(part, statement)| async move {
+            let values = part.iter().flat_map(|(_, _, values)| values);
+            let values: Vec<&(dyn ToSql + Sync)> = values.map(|value| value as &(dyn ToSql + Sync)).collect();
+            transaction.execute(statement, &values).await
         });
         let written = self.inner.answer(try_join_all(sent))?;
         match written.iter().position(|count| *count == 0) {
             None => Ok(()),
-            Some(at) => Err(self.inner.went_away(pending[at].0)),
+            Some(at) => Err(self.inner.went_away(statements[at].0[0].0)),
         }
     }
 
@@ -214,6 +225,20 @@ impl Rows for Batch<'_> {
         self.holders.values_mut().for_each(|holder| *holder = None);
         self.inner.clear()
     }
+}
+
+/// What goes into one statement each: an update of its own, new rows of a table in a row together, in two sizes so that few
+/// statements have to be prepared.
+fn parts(mut pending: &[Put]) -> Vec<&[Put]> {
+    let mut parts = Vec::new();
+    while let Some((table, is_update, _)) = pending.first() {
+        let same = pending.iter().take(TOGETHER).take_while(|(other, update, _)| other == table && !update).count();
+        let size = if *is_update || same < TOGETHER { 1 } else { TOGETHER };
+        let (part, rest) = pending.split_at(size);
+        parts.push(part);
+        pending = rest;
+    }
+    parts
 }
 
 /// What a value that cannot be kept is answered.

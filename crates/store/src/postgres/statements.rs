@@ -141,6 +141,16 @@ impl Statements {
         layout.tables.iter().map(|table| Self::new(table, columns, workspace)).collect()
     }
 
+    /// As `insert`, of so many rows with so many values each.
+    pub fn insert_many(&self, rows: usize, values: usize) -> String {
+        let row = |at: usize| {
+            let numbers: Vec<String> = (1..=values).map(|number| format!("${}", at * values + number)).collect();
+            format!("({})", numbers.join(", "))
+        };
+        let into = self.insert.split_once(" VALUES ").map_or(self.insert.as_str(), |(into, _)| into);
+        format!("{into} VALUES {}", (0..rows).map(row).collect::<Vec<_>>().join(", "))
+    }
+
     /// The values of `insert` and `update`, in order.
     pub fn values(&self, row: &Stored, uniques: &[Option<Cell>]) -> Result<Vec<Sql>, (String, Misfit)> {
         let mut values = Vec::with_capacity(self.columns.len() + 3);

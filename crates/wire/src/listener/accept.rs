@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -50,13 +51,27 @@ pub struct Entrance {
     pub http2: bool,
     /// Each connection begins with a PROXY header.
     pub proxy_protocol: bool,
+    /// What answers over TLS say of HTTP/3 on the same port.
+    pub alternative: Option<Arc<[u8]>>,
 }
 
 impl Entrance {
     /// The entrance that entry `listener` of a listen configuration describes; `tls` is used if the entry says `ssl`.
     pub fn new(listener: usize, listen: &Listen, tls: Option<&ServerTls>) -> Self {
-        Self { listener, tls: tls.filter(|_| listen.ssl).cloned(), http2: listen.http2, proxy_protocol: listen.proxy_protocol }
+        Self {
+            listener,
+            tls: tls.filter(|_| listen.ssl).cloned(),
+            http2: listen.http2,
+            proxy_protocol: listen.proxy_protocol,
+            alternative: None,
+        }
     }
+}
+
+/// Counts a handshake with an HTTP client.
+pub(crate) fn handshake_ended(completed: bool) {
+    let count = if completed { &HANDSHAKES.0 } else { &HANDSHAKES.1 };
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 enum Acceptor {
@@ -148,7 +163,7 @@ impl Accepted {
         let Some((transport, peer)) = self.introduce(entrance, &worker).await else { return };
         match &entrance.tls {
             None => serve_plain(transport, entrance, service, worker, peer).await,
-            Some(tls) => serve_tls(transport, tls, service, worker, peer).await,
+            Some(tls) => serve_tls(transport, tls, service, worker, Peer { alternative: entrance.alternative.clone(), ..peer }).await,
         }
     }
 
@@ -193,7 +208,7 @@ pub(crate) fn peer_of(listener: usize, address: Option<SocketAddr>, local: Optio
 }
 
 /// IPv4 clients of a socket that listens on both families count as IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
@@ -204,7 +219,7 @@ async fn serve_plain<S: Service>(mut transport: Transport, entrance: &Entrance, 
             return;
         };
         if speaks_http2 {
-            return crate::h2::run(service, worker, peer, Socket::Plain(transport)).await;
+            return crate::multiplexed::http2::run(service, worker, peer, Socket::Plain(transport)).await;
         }
     }
     let down = Downstream::new(&worker, peer, Side::H1(H1::new(Socket::Plain(transport))));
@@ -223,16 +238,15 @@ async fn serve_tls<S: Service>(mut transport: Transport, tls: &ServerTls, servic
         Some(true) => {}
     }
     let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.acceptor().accept(transport)).await else {
-        HANDSHAKES.1.fetch_add(1, Ordering::Relaxed);
-        return;
+        return handshake_ended(false);
     };
-    HANDSHAKES.0.fetch_add(1, Ordering::Relaxed);
+    handshake_ended(true);
     let connection = stream.get_ref().1;
     peer.tls = Some(peer_facts(connection, tls));
     let speaks_http2 = connection.alpn_protocol() == Some(b"h2");
     let (peer, socket) = (Rc::new(peer), Socket::ServerTls(Box::new(stream)));
     if speaks_http2 {
-        crate::h2::run(service, worker, peer, socket).await;
+        crate::multiplexed::http2::run(service, worker, peer, socket).await;
     } else {
         h1::run(service, Downstream::new(&worker, peer, Side::H1(H1::new(socket)))).await;
     }

@@ -23,6 +23,8 @@ pub struct Listen {
     pub address: ListenAddress,
     pub ssl: bool,
     pub http2: bool,
+    /// Beside TLS over TCP: HTTP/3 on the same port. Our own flag, which Kong has not.
+    pub quic: bool,
     pub proxy_protocol: bool,
     pub reuseport: bool,
     pub deferred: bool,
@@ -44,7 +46,8 @@ pub fn parse_listens(key: &str, value: &str) -> Result<Vec<Listen>, String> {
         return Ok(Vec::new());
     }
     let streams = key == "stream_listen";
-    let foreign = |listen: &Listen| if streams { listen.http2 || listen.deferred } else { listen.udp };
+    let foreign =
+        |listen: &Listen| (listen.quic && key != "proxy_listen") || if streams { listen.http2 || listen.deferred } else { listen.udp };
     let entries = value.split(',').map(|entry| parse_entry(entry.trim()).filter(|listen| !foreign(listen)));
     let mut listens = entries.collect::<Option<Vec<_>>>().ok_or_else(|| {
         let first = if streams { "[udp] [ssl] [proxy_protocol]" } else { "[ssl] [http2] [proxy_protocol] [deferred]" };
@@ -54,6 +57,14 @@ pub fn parse_listens(key: &str, value: &str) -> Result<Vec<Listen>, String> {
         );
         format!("{key} must be of form: [off] | <ip>:<port> {flags}, [... next entry ...]")
     })?;
+    for listen in listens.iter().filter(|listen| listen.quic) {
+        if !listen.ssl {
+            return Err(format!("{key}: quic needs ssl on the same entry"));
+        }
+        if matches!(listen.address, ListenAddress::Unix(_)) {
+            return Err(format!("{key}: quic needs an address and a port"));
+        }
+    }
     if listens.iter().any(|listen| listen.http2) {
         listens.iter_mut().for_each(|listen| listen.http2 = true);
     }
@@ -66,6 +77,7 @@ fn parse_entry(entry: &str) -> Option<Listen> {
         address: parse_address(words.next()?)?,
         ssl: false,
         http2: false,
+        quic: false,
         proxy_protocol: false,
         reuseport: false,
         deferred: false,
@@ -80,6 +92,7 @@ fn parse_entry(entry: &str) -> Option<Listen> {
         match (name, value) {
             ("ssl", None) => listen.ssl = true,
             ("http2", None) => listen.http2 = true,
+            ("quic", None) => listen.quic = true,
             ("proxy_protocol", None) => listen.proxy_protocol = true,
             ("reuseport", None) => listen.reuseport = true,
             ("deferred", None) => listen.deferred = true,
@@ -159,6 +172,20 @@ mod tests {
         assert_eq!(unix[0].address, ListenAddress::Unix("/tmp/x.sock".into()));
         assert_eq!(unix[0].so_keepalive, Some(Some(KeepAlive { idle: Some(60), interval: None, count: Some(3) })));
         assert!(parse_listens("proxy_listen", "off").unwrap().is_empty());
+    }
+
+    #[test]
+    fn quic_goes_with_ssl_on_a_port() {
+        let listens = parse_listens("proxy_listen", "0.0.0.0:8443 ssl quic http2, 0.0.0.0:8000").unwrap();
+        assert!(listens[0].quic && !listens[1].quic);
+        for (key, value, complaint) in [
+            ("proxy_listen", "0.0.0.0:8443 quic", "proxy_listen: quic needs ssl on the same entry"),
+            ("proxy_listen", "unix:/tmp/x.sock ssl quic", "proxy_listen: quic needs an address and a port"),
+            ("admin_listen", "0.0.0.0:8444 ssl quic", "admin_listen must be of form:"),
+            ("stream_listen", "0.0.0.0:8444 ssl quic", "stream_listen must be of form:"),
+        ] {
+            assert!(parse_listens(key, value).unwrap_err().starts_with(complaint), "{key} = {value}");
+        }
     }
 
     #[test]

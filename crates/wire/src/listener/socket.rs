@@ -18,6 +18,8 @@ pub enum Socket {
 }
 
 const DEFAULT_BACKLOG: u32 = 16_384;
+/// Bytes that wait in the kernel, each way, for a socket of QUIC.
+const DATAGRAM_BUFFER: usize = 4 << 20;
 
 /// Opens the socket a listen entry describes.
 ///
@@ -81,6 +83,22 @@ pub fn open(listen: &Listen) -> io::Result<Socket> {
             Ok(Socket::Unix(listener))
         }
     }
+}
+
+/// Opens the socket for the QUIC side of an entry. It is the only one of its address: datagrams must not go anywhere else.
+pub(super) fn open_quic(listen: &Listen) -> io::Result<UdpSocket> {
+    let ListenAddress::Ip(address) = listen.address else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
+    let socket = RawSocket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(listen.ipv6only.unwrap_or(true))?;
+    }
+    // All clients share it. The system may allow less than is asked for.
+    for size in [socket.set_recv_buffer_size(DATAGRAM_BUFFER), socket.set_send_buffer_size(DATAGRAM_BUFFER)] {
+        size?;
+    }
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// How long to wait after a failed accept; none when the next one may be tried at once.

@@ -141,6 +141,16 @@ impl ServerTls {
         self.config.clone().into()
     }
 
+    /// What became of a certificate that a client showed, in nginx' words.
+    pub(crate) fn client_verify(&self, certificate: Option<&[u8]>) -> &'static str {
+        match (certificate, self.verifies_clients) {
+            (None, _) => "NONE",
+            (Some(_), true) => "SUCCESS",
+            // What OpenSSL says of a certificate whose issuer it doesn't know.
+            (Some(_), false) => "FAILED:unable to verify the first certificate",
+        }
+    }
+
     /// The settings themselves, for protocols that make their own connections of them.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
@@ -188,12 +198,7 @@ pub fn peer_facts(connection: &ServerConnection, tls: &ServerTls) -> TlsPeer {
     };
     let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map_or_else(String::new, openssl_name);
     let certificate = connection.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.as_ref().into());
-    let client_verify = match (&certificate, tls.verifies_clients) {
-        (None, _) => "NONE",
-        (Some(_), true) => "SUCCESS",
-        // What OpenSSL says of a certificate whose issuer it doesn't know.
-        (Some(_), false) => "FAILED:unable to verify the first certificate",
-    };
+    let client_verify = tls.client_verify(certificate.as_deref());
     let sni = connection.server_name().map(|name| name.to_ascii_lowercase().into());
     TlsPeer { sni, version, cipher: cipher.into(), certificate, client_verify }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::task::Poll;
 
 use super::pool::{Connection, Pools};
-use super::upload::{Sent, Wire, stream_h1, stream_h2};
+use super::upload::{Sent, Wire, stream_h1, stream_multiplexed};
 use super::{Moments, RequestBody, Target, Timeouts, UpstreamResponse};
 use crate::buffer::Buffer;
 use crate::downstream::{Downstream, Side};
@@ -93,7 +93,7 @@ impl Pools {
             let mut wire = Wire { socket: &mut connection.socket, buffer: &mut *buffer, worker, timeout: sending.timeouts.write };
             match &down.side {
                 Side::H1(_) => Box::pin(stream_h1(&mut wire, sending.head, down)).await?,
-                Side::H2(_) => Box::pin(stream_h2(&mut wire, sending.head, sending.request.framing, down)).await?,
+                Side::Stream(_) => Box::pin(stream_multiplexed(&mut wire, sending.head, sending.request.framing, down)).await?,
             }
         } else {
             let body = if let RequestBody::Whole(body) = sending.body { body } else { b"" };

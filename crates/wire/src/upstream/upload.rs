@@ -170,14 +170,19 @@ async fn pass_body_on(wire: &mut Wire<'_>, mut head: &[u8], down: &mut Downstrea
 
 /// Sends a request whose body comes in an HTTP/2 stream, as chunks or under its announced length. The client's window opens
 /// again only as the upstream takes bytes.
-pub(super) async fn stream_h2(wire: &mut Wire<'_>, head: &[u8], framing: Framing, down: &mut Downstream) -> Result<Sent, UpstreamError> {
-    let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = down else { return Ok(Sent::Broken { untouched: true }) };
+pub(super) async fn stream_multiplexed(
+    wire: &mut Wire<'_>,
+    head: &[u8],
+    framing: Framing,
+    down: &mut Downstream,
+) -> Result<Sent, UpstreamError> {
+    let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = down else { return Ok(Sent::Broken { untouched: true }) };
     let mut sent = wire.send_both(timer, head, b"").await?;
     let mut out = worker.take_vector();
     while sent == Sent::All {
         let read = poll_fn(|context| match wire.poll_answer(context) {
             Poll::Ready(answered) => Poll::Ready(Err(answered)),
-            Poll::Pending => h2.poll_piece(worker, timer, context).map(Ok),
+            Poll::Pending => client.poll_piece(worker, timer, context).map(Ok),
         })
         .await;
         let more = match read {
@@ -188,21 +193,21 @@ pub(super) async fn stream_h2(wire: &mut Wire<'_>, head: &[u8], framing: Framing
                 break;
             }
         };
-        let piece = h2.take_piece();
+        let piece = client.take_piece();
         exchange.received += piece.len() as u64;
         if framing == Framing::Chunked {
             out.clear();
             encode_chunk(&mut out, &piece);
             if !more {
                 out.extend_from_slice(b"0\r\n");
-                h2.read_trailers(timer, worker, &mut out).await.map_err(client_failed)?;
+                client.read_trailers(timer, worker, &mut out).await.map_err(client_failed)?;
                 out.extend_from_slice(b"\r\n");
             }
             sent = wire.send_both(timer, &out, b"").await?;
         } else {
             sent = wire.send_both(timer, &piece, b"").await?;
         }
-        h2.open_window(piece.len());
+        client.open_window(piece.len());
         if !more {
             break;
         }

@@ -8,7 +8,7 @@ pub const LISTENERS: &[Key] = &[
         "proxy_listen",
         List,
         "0.0.0.0:8000 reuseport backlog=16384, 0.0.0.0:8443 http2 ssl reuseport backlog=16384",
-        "Where clients connect.",
+        "Where clients connect; `quic` beside `ssl` adds HTTP/3 on the same port.",
     ),
     used("stream_listen", List, "off", "Where TCP, TLS (`ssl`) and UDP (`udp`) clients connect."),
     used(

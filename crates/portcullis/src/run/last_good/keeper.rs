@@ -19,7 +19,7 @@ use super::{Copies, Whole};
 
 /// How long changes are gathered before a copy is made.
 const GATHER: Duration = Duration::from_millis(500);
-/// The pause after a copy is so many times as long as making it took: of a large configuration there are fewer copies.
+/// The pause before everything is read again is so many times as long as reading it took.
 const PAUSE: u32 = 9;
 /// How soon it is tried again when a copy could not be made.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -157,7 +157,8 @@ impl Keeper {
                     kept = now;
                     (self.told)(kept.rows.text());
                     said.clear();
-                    took * PAUSE
+                    // What is appended costs little; how often everything is read again, growth decides.
+                    if kept.may_grow() && !matches!(wanted, Wanted::Everything) { Duration::ZERO } else { took * PAUSE }
                 }
                 Err(problem) => {
                     wanted = Wanted::Everything;

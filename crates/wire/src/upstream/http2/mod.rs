@@ -57,7 +57,7 @@ impl Pools {
         let bytes = match body {
             RequestBody::Whole(bytes) => Some(Bytes::copy_from_slice(bytes)),
             RequestBody::Empty => Some(Bytes::new()),
-            RequestBody::Stream if matches!(down.side, Side::H2(_)) && !down.body_is_read() => None,
+            RequestBody::Stream if matches!(down.side, Side::Stream(_)) && !down.body_is_read() => None,
             RequestBody::Stream => Some(read_whole(down).await?),
         };
         let mut fresh = false;
@@ -98,7 +98,7 @@ impl Pools {
         let mut progress = Progress::default();
         if !empty {
             let relayed = match (&bytes, &mut down.side) {
-                (None, Side::H2(h2)) => h2.take_upload(),
+                (None, Side::Stream(client)) => client.take_upload(),
                 _ => None,
             };
             let upload = match relayed {

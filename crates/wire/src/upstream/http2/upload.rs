@@ -6,15 +6,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use tokio::task::JoinHandle;
 
 use super::Count;
 use crate::errors::UpstreamErrorKind;
+use crate::multiplexed::Receiving;
 
 /// A client's upload, taken out of its stream.
 pub(crate) struct Relayed {
-    pub(crate) body: RecvStream,
+    pub(crate) body: Receiving,
     /// Came and was not used yet.
     pub(crate) piece: Bytes,
     /// Counts the bytes received.
@@ -119,7 +120,7 @@ impl Upload {
             let length = piece.len();
             let last = self.piece.is_empty()
                 && match &self.source {
-                    Source::Client(from) => from.body.is_end_stream(),
+                    Source::Client(from) => from.body.has_ended(),
                     Source::Ended => true,
                 };
             if self.sending.send_data(piece, last).is_err() {
@@ -127,8 +128,7 @@ impl Upload {
             }
             self.progress.moved.set(self.progress.moved.get() + length as u64);
             if let Source::Client(from) = &mut self.source {
-                // Fails only for more than was received.
-                let _ = from.body.flow_control().release_capacity(length);
+                from.body.open_window(length);
             }
             self.open &= !last;
         }
@@ -143,7 +143,7 @@ impl Upload {
                 Some(Ok(piece)) => {
                     from.received.set(from.received.get() + piece.len() as u64);
                     self.piece = piece;
-                    if !self.piece.is_empty() || !from.body.is_end_stream() {
+                    if !self.piece.is_empty() || !from.body.has_ended() {
                         return Poll::Ready(Ok(()));
                     }
                 }

@@ -1,8 +1,17 @@
-//! The client's side of HTTP/2, on the `h2` crate: one task a connection, one a stream.
+//! The client's side of HTTP/2 and HTTP/3: one task a connection, one a stream.
 //!
-//! A stream's request becomes a [`RequestHead`] over an HTTP/1.1-like buffer, so that everything behind it is the same.
+//! A stream's request becomes a [`RequestHead`](crate::RequestHead) over an HTTP/1.1-like buffer, so that everything behind it
+//! is the same. The two protocols differ in how a connection is served ([`http2`], [`http3`]) and in the ends of a stream
+//! ([`ends`]); what is said on one is written once.
+//!
+//! - [`request`]: from a header block to a request head
+//! - [`answer`]: the gateway's own answers, and an upstream's as it streams
+//! - [`tunnel`]: WebSockets in a stream
 
 mod answer;
+mod ends;
+pub(crate) mod http2;
+pub(crate) mod http3;
 mod request;
 pub(crate) mod tunnel;
 
@@ -12,33 +21,28 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use http::request::Parts;
 
+pub(crate) use self::ends::Receiving;
+use self::ends::Sending;
 use crate::downstream::{Answer, Downstream, Side};
 use crate::errors::BodyError;
-use crate::serve::{Peer, Service};
-use crate::socket::Socket;
+use crate::head::{Method, Version};
+use crate::serve::{Peer, Refusal, Service};
 use crate::upstream::Relayed;
 use crate::worker::{Timer, Worker};
 
 /// Windows that let one upload run at full speed; what the upstream has not taken stays within them.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of responses queued per stream before the upstream is no longer read.
-const SEND_BUFFER: usize = 256 * 1024;
+/// Largest header block, decoded.
 const HEADER_LIST: u32 = 32 * 1024;
-/// Streams a client may reset before they were served, and resets of ours it may provoke, before the connection is closed
-/// (rapid reset, CVE-2023-44487).
-const PENDING_RESETS: usize = 50;
-const LOCAL_RESETS: usize = 1024;
 
-/// One HTTP/2 stream.
-pub(crate) struct H2 {
-    respond: SendResponse<Bytes>,
-    stream: Option<SendStream<Bytes>>,
+/// One stream of a client.
+pub(crate) struct ClientStream {
+    sending: Sending,
     /// None once an upload took it along.
-    body: Option<RecvStream>,
+    body: Option<Receiving>,
     /// Came and was not used yet.
     piece: Bytes,
     /// The body's last piece has come.
@@ -48,10 +52,10 @@ pub(crate) struct H2 {
     uploaded: Rc<Cell<u64>>,
 }
 
-impl H2 {
-    fn new(respond: SendResponse<Bytes>, body: RecvStream) -> Self {
-        let ended = body.is_end_stream();
-        Self { respond, stream: None, body: Some(body), piece: Bytes::new(), ended, body_bytes: 0, uploaded: Rc::default() }
+impl ClientStream {
+    fn new(sending: Sending, body: Receiving) -> Self {
+        let ended = body.has_ended();
+        Self { sending, body: Some(body), piece: Bytes::new(), ended, body_bytes: 0, uploaded: Rc::default() }
     }
 
     pub(crate) fn buffered(&self) -> usize {
@@ -73,18 +77,12 @@ impl H2 {
     }
 
     pub(crate) fn abort(&mut self) {
-        match &mut self.stream {
-            Some(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
-        }
+        self.sending.reset();
     }
 
     /// Ready when the client reset the stream or the connection ended.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.stream {
-            Some(stream) => stream.poll_reset(context).map(|_| ()),
-            None => self.respond.poll_reset(context).map(|_| ()),
-        }
+        self.sending.poll_gone(context)
     }
 
     /// Waits for the next piece of the request body. Ready with false once nothing follows the piece at hand.
@@ -103,7 +101,7 @@ impl H2 {
                     timer.arm(context, worker.settings.client_body_timeout);
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() && !body.is_end_stream() => {}
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() && !body.has_ended() => {}
                 Poll::Ready(Some(Ok(piece))) => {
                     timer.disarm();
                     self.piece = piece;
@@ -112,7 +110,7 @@ impl H2 {
                     if limit > 0 && self.body_bytes > limit {
                         return Poll::Ready(Err(BodyError::TooLarge));
                     }
-                    self.ended = body.is_end_stream();
+                    self.ended = body.has_ended();
                     return Poll::Ready(Ok(!self.ended));
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(BodyError::ClientGone)),
@@ -131,8 +129,9 @@ impl H2 {
 
     /// Lets the client send as much again.
     pub(crate) fn open_window(&mut self, length: usize) {
-        // Fails only for more than was received.
-        let _ = self.body.as_mut().map(|body| body.flow_control().release_capacity(length));
+        if let Some(body) = &mut self.body {
+            body.open_window(length);
+        }
     }
 
     /// Appends the request's trailers as lines.
@@ -166,77 +165,22 @@ impl H2 {
 }
 
 impl Downstream {
-    pub(crate) async fn h2_read_body(&mut self, into: &mut Vec<u8>, limit: u64) -> Result<(), BodyError> {
-        let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = self else { return Err(BodyError::ClientGone) };
+    pub(crate) async fn stream_read_body(&mut self, into: &mut Vec<u8>, limit: u64) -> Result<(), BodyError> {
+        let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = self else { return Err(BodyError::ClientGone) };
         let start = into.len();
         loop {
-            let more = poll_fn(|context| h2.poll_piece(worker, timer, context)).await?;
-            let piece = h2.take_piece();
+            let more = poll_fn(|context| client.poll_piece(worker, timer, context)).await?;
+            let piece = client.take_piece();
             exchange.received += piece.len() as u64;
             if (into.len() - start + piece.len()) as u64 > limit {
                 return Err(BodyError::TooLarge);
             }
             into.extend_from_slice(&piece);
-            h2.open_window(piece.len());
+            client.open_window(piece.len());
             if !more {
                 return Ok(());
             }
         }
-    }
-}
-
-/// Serves one connection until it ends.
-pub(crate) async fn run<S: Service>(service: Rc<S>, worker: Rc<Worker>, peer: Rc<Peer>, socket: Socket) {
-    let handshake = h2::server::Builder::new()
-        .max_concurrent_streams(worker.settings.http2_max_concurrent_streams)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(HEADER_LIST)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS))
-        .enable_connect_protocol()
-        .handshake::<_, Bytes>(socket);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(worker.settings.client_header_timeout, handshake).await else { return };
-    let timer = worker.timer();
-    let open = Rc::new(Cell::new(0usize));
-    let mut requests = 0u64;
-    let mut leaving = false;
-    loop {
-        let accepted = poll_fn(|context| {
-            let accepted = connection.poll_accept(context);
-            if accepted.is_ready() || open.get() > 0 {
-                timer.disarm();
-            }
-            if accepted.is_ready() {
-                return accepted;
-            }
-            let idle_for_too_long = timer.expired();
-            if !leaving && (worker.draining() || idle_for_too_long || requests >= worker.settings.keepalive_requests) {
-                leaving = true;
-                timer.disarm();
-                connection.graceful_shutdown();
-                return connection.poll_accept(context);
-            }
-            if leaving && idle_for_too_long {
-                return Poll::Ready(None);
-            }
-            // Armed also while streams run, for the waker that draining needs; renewed with each stream.
-            timer.arm(context, worker.settings.keepalive_timeout);
-            if open.get() > 0 {
-                timer.disarm();
-            }
-            Poll::Pending
-        })
-        .await;
-        let Some(Ok((request, respond))) = accepted else { return };
-        requests += 1;
-        let guard = OpenStream::new(&open);
-        let (service, worker, peer) = (service.clone(), worker.clone(), peer.clone());
-        tokio::task::spawn_local(async move {
-            let _guard = guard;
-            serve_stream(service, worker, peer, request, respond, requests).await;
-        });
     }
 }
 
@@ -256,20 +200,38 @@ impl Drop for OpenStream {
     }
 }
 
+/// Serves one request, if its head could be read, and its answer. `requests` counts those of the connection, this one included.
 async fn serve_stream<S: Service>(
     service: Rc<S>,
     worker: Rc<Worker>,
     peer: Rc<Peer>,
-    request: http::Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    version: Version,
+    parts: Result<Parts, Refusal>,
+    mut client: ClientStream,
     requests: u64,
 ) {
-    let (parts, body) = request.into_parts();
-    let has_body = !body.is_end_stream();
     let mut head = worker.take_request();
-    let judged = request::read_head(&parts, has_body, worker.settings.max_body_size, &mut head);
+    let has_body = !client.ended;
+    let judged = match &parts {
+        Ok(parts) => request::read_head(parts, has_body, worker.settings.max_body_size, &mut head),
+        Err(refusal) => {
+            head.clear();
+            Err(*refusal)
+        }
+    };
+    head.version = version;
     drop(parts);
-    let mut down = Downstream::new(&worker, peer, Side::H2(Box::new(H2::new(respond, body))));
+    // HTTP/3 tells the end of a stream apart from its head: whether there is a body may show only now.
+    let usually_none = matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options);
+    if version == Version::Http3 && head.framing == crate::Framing::Chunked && usually_none {
+        let timer = worker.timer();
+        // What went wrong shows again when the body is read.
+        let _ = poll_fn(|context| client.poll_piece(&worker, &timer, context)).await;
+        if client.body_is_read() {
+            head.framing = crate::Framing::None;
+        }
+    }
+    let mut down = Downstream::new(&worker, peer, Side::Stream(Box::new(client)));
     down.exchange.requests = requests - 1;
     down.exchange.begin(&head, head.headers.size() as u64);
     match judged {
@@ -282,8 +244,8 @@ async fn serve_stream<S: Service>(
     }
     worker.give_request(head);
     if down.exchange.answer != Answer::Complete
-        && let Side::H2(h2) = &mut down.side
+        && let Side::Stream(client) = &mut down.side
     {
-        h2.abort();
+        client.abort();
     }
 }

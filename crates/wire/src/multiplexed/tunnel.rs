@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::SendStream;
 use tokio::io::AsyncWrite;
 
-use super::H2;
-use super::answer::response_of;
+use super::ClientStream;
+use super::answer::{flush, response_of};
+use super::ends::Sending;
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Side};
 use crate::errors::RelayError;
@@ -25,7 +25,7 @@ const PIECE: usize = 16 * 1024;
 
 /// As [`crate::tunnel::run`], for a stream. The upstream's 101 is a 200 here, without what belongs to an upgrade.
 pub(crate) async fn run(down: &mut Downstream, head: &mut ResponseHead, up: UpstreamResponse) -> Result<(u64, u64), RelayError> {
-    let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = down else { return Err(RelayError::ClientGone) };
+    let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = down else { return Err(RelayError::ClientGone) };
     let idle = up.read_timeout();
     let (connection, buffer) = up.into_parts();
     let Some(mut connection) = connection else { return Err(RelayError::Upstream("connection closed")) };
@@ -34,12 +34,12 @@ pub(crate) async fn run(down: &mut Downstream, head: &mut ResponseHead, up: Upst
     head.headers.remove("sec-websocket-accept");
     exchange.answer = Answer::Begun;
     let response = response_of(head, true, exchange);
-    let mut sending = h2.respond.send_response(response, false).map_err(|_| RelayError::ClientGone)?;
+    client.sending.begin(response, false)?;
     let (mut to_client, mut to_upstream) = (ToClient { buffer, moved: 0 }, ToUpstream { piece: Bytes::new(), moved: 0, unflushed: false });
     let mut seen = 0;
     let ended: io::Result<bool> = poll_fn(|context| {
-        let client_ended = to_upstream.poll(h2, &mut connection.socket, context)?;
-        let upstream_ended = to_client.poll(&mut connection.socket, &mut sending, worker, context)?;
+        let client_ended = to_upstream.poll(client, &mut connection.socket, context)?;
+        let upstream_ended = to_client.poll(&mut connection.socket, &mut client.sending, worker, context)?;
         if client_ended || upstream_ended {
             return Poll::Ready(Ok(client_ended));
         }
@@ -62,7 +62,8 @@ pub(crate) async fn run(down: &mut Downstream, head: &mut ResponseHead, up: Upst
     let _ = poll_fn(|context| Pin::new(&mut connection.socket).poll_shutdown(context)).await;
     if ended.is_ok() {
         // Whoever ended it, the client hears the end of the stream, not a reset.
-        let _ = sending.send_data(Bytes::new(), true);
+        let _ = client.sending.send_data(Bytes::new(), true);
+        let _ = flush(&mut client.sending, timer, worker).await;
         exchange.answer = Answer::Complete;
     }
     match ended {
@@ -79,7 +80,7 @@ struct ToUpstream {
 
 impl ToUpstream {
     /// Moves bytes until one side has to wait. True once the client ended its side.
-    fn poll(&mut self, h2: &mut H2, to: &mut Socket, context: &mut Context<'_>) -> io::Result<bool> {
+    fn poll(&mut self, client: &mut ClientStream, to: &mut Socket, context: &mut Context<'_>) -> io::Result<bool> {
         loop {
             while !self.piece.is_empty() {
                 match Pin::new(&mut *to).poll_write(context, &self.piece) {
@@ -89,7 +90,7 @@ impl ToUpstream {
                         let _ = self.piece.split_to(length);
                         self.moved += length as u64;
                         self.unflushed = true;
-                        h2.open_window(length);
+                        client.open_window(length);
                     }
                     Poll::Pending => return Ok(false),
                 }
@@ -101,10 +102,10 @@ impl ToUpstream {
                 }
                 self.unflushed = false;
             }
-            let Some(body) = &mut h2.body else { return Ok(true) };
+            let Some(body) = &mut client.body else { return Ok(true) };
             match body.poll_data(context) {
                 Poll::Ready(Some(Ok(piece))) => self.piece = piece,
-                Poll::Ready(Some(Err(error))) => return Err(io::Error::other(error)),
+                Poll::Ready(Some(Err(_))) => return Err(io::ErrorKind::ConnectionReset.into()),
                 Poll::Ready(None) => return Ok(true),
                 Poll::Pending => return Ok(false),
             }
@@ -119,23 +120,23 @@ struct ToClient {
 
 impl ToClient {
     /// Moves bytes until one side has to wait. True once the upstream ended its side.
-    fn poll(&mut self, from: &mut Socket, to: &mut SendStream<Bytes>, worker: &Worker, context: &mut Context<'_>) -> io::Result<bool> {
+    fn poll(&mut self, from: &mut Socket, to: &mut Sending, worker: &Worker, context: &mut Context<'_>) -> io::Result<bool> {
         loop {
             while !self.buffer.is_empty() {
                 let length = self.buffer.len().min(PIECE);
-                to.reserve_capacity(length);
-                let mut capacity = to.capacity();
-                if capacity == 0 {
-                    match to.poll_capacity(context) {
-                        Poll::Ready(Some(Ok(more))) => capacity = more,
-                        Poll::Ready(_) => return Err(io::ErrorKind::ConnectionReset.into()),
-                        Poll::Pending => return Ok(false),
-                    }
-                }
-                let length = length.min(capacity);
+                let room = match to.poll_room(length, context) {
+                    Poll::Ready(room) => room.map_err(io::Error::other)?,
+                    Poll::Pending => return Ok(false),
+                };
+                let length = length.min(room);
                 to.send_data(Bytes::copy_from_slice(&self.buffer.data()[..length]), false).map_err(io::Error::other)?;
                 self.buffer.consume(length);
                 self.moved += length as u64;
+            }
+            // Before waiting for more: nobody else would send it.
+            match to.poll_flush(context) {
+                Poll::Ready(flushed) => flushed.map_err(io::Error::other)?,
+                Poll::Pending => return Ok(false),
             }
             match self.buffer.poll_read(from, worker, context) {
                 Poll::Ready(Ok(0)) => return Ok(true),

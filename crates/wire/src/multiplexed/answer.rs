@@ -1,14 +1,14 @@
-//! Answers on an HTTP/2 stream: the gateway's own, and an upstream's as it streams.
+//! Answers on a stream of HTTP/2 or HTTP/3: the gateway's own, and an upstream's as it streams.
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::SendStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::H2;
+use super::ClientStream;
+use super::ends::Sending;
 use crate::downstream::{Answer, Downstream, Exchange, Side};
 use crate::errors::{ClientGone, RelayError};
 use crate::head::ResponseHead;
@@ -18,8 +18,8 @@ use crate::upstream::UpstreamResponse;
 use crate::worker::{Timer, Worker};
 
 impl Downstream {
-    pub(crate) async fn h2_respond(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
-        let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = self else { return Err(ClientGone) };
+    pub(crate) async fn stream_respond(&mut self, head: &mut ResponseHead, body: &[u8], trailers: &[u8]) -> Result<(), ClientGone> {
+        let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = self else { return Err(ClientGone) };
         let bodiless = head.status < 200 || matches!(head.status, 204 | 304);
         // The length is ours to say, but for answers whose body is elsewhere.
         let keeps_length = head.status == 304 || (exchange.is_head && body.is_empty() && !bodiless);
@@ -30,10 +30,10 @@ impl Downstream {
         let (body, trailers) = if bodiless || exchange.is_head { (&[][..], &[][..]) } else { (body, trailers) };
         exchange.answer = Answer::Begun;
         let ends_here = body.is_empty() && trailers.is_empty();
-        let stream = h2.respond.send_response(response, ends_here).map_err(|_| ClientGone)?;
+        client.sending.begin(response, ends_here)?;
+        flush(&mut client.sending, timer, worker).await?;
         if !ends_here {
-            let stream = h2.stream.insert(stream);
-            pass_on(stream, timer, worker, body.to_vec(), Some(trailers)).await.map_err(|_| ClientGone)?;
+            pass_on(&mut client.sending, timer, worker, body.to_vec(), Some(trailers)).await.map_err(|_| ClientGone)?;
             exchange.sent += body.len() as u64;
             exchange.body_sent = body.len() as u64;
         }
@@ -41,24 +41,24 @@ impl Downstream {
         Ok(())
     }
 
-    pub(crate) async fn h2_relay(
+    pub(crate) async fn stream_relay(
         &mut self,
         head: &mut ResponseHead,
         mut up: UpstreamResponse,
         mut filter: Option<&mut dyn BodyFilter>,
     ) -> Result<u64, RelayError> {
-        let Downstream { worker, timer, exchange, side: Side::H2(h2), .. } = self else { return Err(RelayError::ClientGone) };
+        let Downstream { worker, timer, exchange, side: Side::Stream(client), .. } = self else { return Err(RelayError::ClientGone) };
         let bodiless = exchange.is_head || head.status < 200 || matches!(head.status, 204 | 304);
         let response = response_of(head, matches!(head.status, 0..=199 | 204), exchange);
         let ends_here = bodiless || (up.is_done() && filter.is_none());
         exchange.answer = Answer::Begun;
-        let stream = h2.respond.send_response(response, ends_here).map_err(|_| RelayError::ClientGone)?;
+        client.sending.begin(response, ends_here)?;
+        flush(&mut client.sending, timer, worker).await?;
         if ends_here {
             if !up.is_done() {
                 up.discard();
             }
         } else {
-            h2.stream = Some(stream);
             let mut trailers = Vec::new();
             loop {
                 let mut piece = Vec::with_capacity(up.data().len());
@@ -72,21 +72,20 @@ impl Downstream {
                 }
                 exchange.sent += piece.len() as u64;
                 exchange.body_sent += piece.len() as u64;
-                let Some(stream) = &mut h2.stream else { return Err(RelayError::ClientGone) };
                 let sent = match decoded {
-                    Ok(()) => pass_on(stream, timer, worker, piece, last.then_some(trailers.as_slice())).await,
+                    Ok(()) => pass_on(&mut client.sending, timer, worker, piece, last.then_some(trailers.as_slice())).await,
                     Err(error) => Err(error),
                 };
                 let more = match sent {
                     Ok(()) if last => break,
-                    Ok(()) => fill(h2, timer, &mut up).await,
+                    Ok(()) => fill(client, timer, &mut up).await,
                     Err(error) => Err(error),
                 };
                 match more {
                     Ok(true) => {}
                     Ok(false) if up.end_with_connection() => {}
                     failed => {
-                        h2.abort();
+                        client.abort();
                         return Err(failed.err().unwrap_or(RelayError::Upstream("connection closed within the response")));
                     }
                 }
@@ -99,10 +98,10 @@ impl Downstream {
 }
 
 /// Waits for more of the response, with an eye on the client. Whether there is more.
-async fn fill(h2: &mut H2, timer: &Timer, up: &mut UpstreamResponse) -> Result<bool, RelayError> {
+async fn fill(client: &mut ClientStream, timer: &Timer, up: &mut UpstreamResponse) -> Result<bool, RelayError> {
     let read = poll_fn(|context| match up.poll_fill(timer, context) {
         Poll::Ready(read) => Poll::Ready(Ok(read)),
-        Poll::Pending => h2.poll_gone(context).map(|()| Err(RelayError::ClientGone)),
+        Poll::Pending => client.poll_gone(context).map(|()| Err(RelayError::ClientGone)),
     })
     .await?;
     match read {
@@ -113,60 +112,61 @@ async fn fill(h2: &mut H2, timer: &Timer, up: &mut UpstreamResponse) -> Result<b
 }
 
 /// Sends one piece; `end` has the trailers of a body that ends here.
-async fn pass_on(
-    stream: &mut SendStream<Bytes>,
-    timer: &Timer,
-    worker: &Worker,
-    piece: Vec<u8>,
-    end: Option<&[u8]>,
-) -> Result<(), RelayError> {
+async fn pass_on(sending: &mut Sending, timer: &Timer, worker: &Worker, piece: Vec<u8>, end: Option<&[u8]>) -> Result<(), RelayError> {
     let trailers = end.filter(|trailers| !trailers.is_empty()).map(trailers_of);
-    send(stream, timer, worker, piece.into(), end.is_some() && trailers.is_none()).await?;
+    send(sending, timer, worker, piece.into(), end.is_some() && trailers.is_none()).await?;
     if let Some(trailers) = trailers {
-        stream.send_trailers(trailers).map_err(|_| RelayError::ClientGone)?;
+        sending.send_trailers(trailers)?;
+        flush(sending, timer, worker).await?;
     }
     Ok(())
 }
 
 /// Sends data as the client's window and the send buffer allow; `send_timeout` is between two steps.
-async fn send(stream: &mut SendStream<Bytes>, timer: &Timer, worker: &Worker, mut data: Bytes, end: bool) -> Result<(), ClientGone> {
+async fn send(sending: &mut Sending, timer: &Timer, worker: &Worker, mut data: Bytes, end: bool) -> Result<(), ClientGone> {
     while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        let mut capacity = stream.capacity();
-        if capacity == 0 {
-            capacity = poll_fn(|context| {
-                if timer.expired() {
-                    timer.disarm();
-                    return Poll::Ready(Err(ClientGone));
-                }
-                match stream.poll_capacity(context) {
-                    Poll::Ready(Some(Ok(capacity))) => {
-                        timer.disarm();
-                        Poll::Ready(Ok(capacity))
-                    }
-                    Poll::Ready(_) => Poll::Ready(Err(ClientGone)),
-                    Poll::Pending => {
-                        timer.arm(context, worker.settings.send_timeout);
-                        Poll::Pending
-                    }
-                }
-            })
-            .await?;
-        }
-        let piece = data.split_to(capacity.min(data.len()));
+        let room = in_time(timer, worker, |context| sending.poll_room(data.len(), context)).await?;
+        let piece = data.split_to(room.min(data.len()));
         let last = end && data.is_empty();
-        stream.send_data(piece, last).map_err(|_| ClientGone)?;
+        sending.send_data(piece, last)?;
         if last {
-            return Ok(());
+            return flush(sending, timer, worker).await;
         }
     }
     if end {
-        stream.send_data(Bytes::new(), true).map_err(|_| ClientGone)?;
+        sending.send_data(Bytes::new(), true)?;
     }
-    Ok(())
+    flush(sending, timer, worker).await
 }
 
-/// The head as the `h2` crate wants it, without lines that HTTP/2 forbids (RFC 9113 section 8.2.2).
+/// Waits until what was sent is with the protocol's own buffers.
+pub(super) async fn flush(sending: &mut Sending, timer: &Timer, worker: &Worker) -> Result<(), ClientGone> {
+    in_time(timer, worker, |context| sending.poll_flush(context)).await
+}
+
+/// Waits for a step of sending, `send_timeout` at most.
+async fn in_time<T>(
+    timer: &Timer,
+    worker: &Worker,
+    mut step: impl FnMut(&mut Context<'_>) -> Poll<Result<T, ClientGone>>,
+) -> Result<T, ClientGone> {
+    poll_fn(|context| {
+        if timer.expired() {
+            timer.disarm();
+            return Poll::Ready(Err(ClientGone));
+        }
+        let stepped = step(context);
+        if stepped.is_pending() {
+            timer.arm(context, worker.settings.send_timeout);
+        } else {
+            timer.disarm();
+        }
+        stepped
+    })
+    .await
+}
+
+/// The head as the libraries want it, without lines that HTTP/2 and HTTP/3 forbid (RFC 9113 section 8.2.2, RFC 9114 section 4.2).
 pub(super) fn response_of(head: &ResponseHead, without_length: bool, exchange: &mut Exchange) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
