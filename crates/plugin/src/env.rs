@@ -73,6 +73,10 @@ pub trait Node: Send + Sync {
     fn product(&self) -> String {
         format!("kong/{}", self.version())
     }
+    /// Up to which size request bodies stay in memory, in bytes (`client_body_buffer_size`).
+    fn body_buffer_bytes(&self) -> u64 {
+        8 << 10
+    }
     /// How much memory cached responses may take on this node, in bytes (`mem_cache_size`).
     fn cache_bytes(&self) -> usize {
         128 << 20

@@ -3,6 +3,9 @@
 //! Only what is asked for is decoded; what stays keeps its order and its spelling.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// What a request has under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,49 @@ pub fn without(arguments: &[u8], name: &str) -> Vec<u8> {
         kept.extend_from_slice(pair);
     }
     kept
+}
+
+/// The query without the arguments of this name, written anew as the URL standard writes forms: every argument has a `=`.
+pub fn query_anew_without(query: &[u8], name: &str) -> Vec<u8> {
+    let mut written = String::with_capacity(query.len());
+    for (key, value) in query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(split) {
+        let key = decode(key);
+        if *key == *name.as_bytes() {
+            continue;
+        }
+        if !written.is_empty() {
+            written.push('&');
+        }
+        written.extend(form_urlencoded::byte_serialize(&key));
+        written.push('=');
+        written.extend(form_urlencoded::byte_serialize(&decode(value.unwrap_or_default())));
+    }
+    written.into_bytes()
+}
+
+/// What Kong leaves as it is in the forms that it writes.
+const PLAIN_IN_FORMS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+
+/// A form or query without the fields of this name, written anew as Kong writes them: sorted, and a field without a `=` without one.
+pub fn anew_without(arguments: &[u8], name: &str) -> Vec<u8> {
+    // What one name has stays together and in order; the texts are sorted, not the names.
+    let mut fields: BTreeMap<Cow<'_, [u8]>, String> = BTreeMap::new();
+    for (key, value) in pairs(arguments) {
+        let key = decode(key);
+        if *key == *name.as_bytes() {
+            continue;
+        }
+        let mut field = percent_encode(&key, PLAIN_IN_FORMS).to_string();
+        if let Some(value) = value {
+            field.push('=');
+            field.extend(percent_encode(&decode(value), PLAIN_IN_FORMS));
+        }
+        fields.entry(key).and_modify(|text| *text = format!("{text}&{field}")).or_insert(field);
+    }
+    let mut texts: Vec<String> = fields.into_values().collect();
+    texts.sort_unstable();
+    texts.join("&").into_bytes()
 }
 
 /// Name and value of each argument, still encoded; no value without a `=`.
@@ -114,6 +160,17 @@ mod tests {
     fn what_stays_keeps_its_order_and_spelling() {
         assert_eq!(without(b"a=1&key=k&b=x%20y&k%65y=2", "key"), b"a=1&b=x%20y");
         assert_eq!(without(b"key", "key"), b"");
+    }
+
+    #[test]
+    fn queries_are_written_anew_as_the_url_standard_has_it() {
+        assert_eq!(query_anew_without(b"&b=x%20y&key=k&a&c=~(%fc)&d=1=2", "key"), b"b=x+y&a=&c=%7E%28%FC%29&d=1%3D2");
+        assert_eq!(query_anew_without(b"k%65y=1&key", "key"), b"");
+    }
+
+    #[test]
+    fn forms_are_written_anew_and_sorted() {
+        assert_eq!(anew_without(b"a-b=0&b=2+2&key=k&a[]=z&a[]=%2f&=1&c&c=~(1)", "key"), b"a%5B%5D=z&a%5B%5D=%2F&a-b=0&b=2%202&c&c=~(1)");
     }
 
     #[test]

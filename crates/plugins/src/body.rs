@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 
 use portcullis_plugin::Request;
+use portcullis_wire::Framing;
 use serde_json::{Map, Value};
 
 use crate::arguments::{self, Argument};
+use crate::json_text;
 
 /// A request body taken apart as far as its type allows.
 #[derive(Debug, PartialEq)]
@@ -45,6 +47,17 @@ pub fn type_of(content_type: &[u8]) -> Option<Type> {
     let types =
         [("application/x-www-form-urlencoded", Type::Form), ("application/json", Type::Json), ("multipart/form-data", Type::Multipart)];
     types.into_iter().find(|(prefix, _)| starts(prefix)).map(|(_, kind)| kind)
+}
+
+/// How much of a body a plugin waits for, in bytes: `limit`, or nothing where the body is known to be too large for the memory
+/// that nginx would keep it in. Kong's plugins see no body there.
+pub fn in_memory(request: &Request, buffer_bytes: u64, limit: u64) -> Option<u64> {
+    match request.head.framing {
+        Framing::None => None,
+        // nginx stretches its buffer by a quarter for bodies that just miss it.
+        Framing::Length(length) if length >= buffer_bytes.saturating_add(buffer_bytes / 4) => None,
+        _ => Some(limit.max(buffer_bytes)),
+    }
 }
 
 /// Whether the request's body is of a type that can have fields.
@@ -89,23 +102,34 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The body written anew without this field; none if it has no such field.
-    pub fn without(&self, name: &str) -> Option<Vec<u8>> {
+    /// The body without this field, written anew as Kong writes bodies, whether or not it has the field. None for JSON that has
+    /// no fields at all.
+    pub fn anew_without(&self, name: &str) -> Option<Vec<u8>> {
         match self {
-            Body::Form(bytes) if arguments::find(bytes, name).is_absent() => None,
-            Body::Form(bytes) => Some(arguments::without(bytes, name)),
-            Body::Json(value) => {
-                let mut fields = value.as_object()?.clone();
-                fields.remove(name)?;
-                serde_json::to_vec(&fields).ok()
+            Body::Form(bytes) => Some(arguments::anew_without(bytes, name)),
+            Body::Json(Value::Object(fields)) => {
+                let mut fields = fields.clone();
+                fields.remove(name);
+                json_text::write(&Value::Object(fields))
             }
+            Body::Json(list @ Value::Array(_)) => json_text::write(list),
+            Body::Json(_) => None,
             Body::Multipart { delimiter, parts } => {
-                let named = |part: &Part<'_>| part.name.as_deref() == Some(name.as_bytes());
-                if !parts.iter().any(named) {
-                    return None;
-                }
-                Some(write_parts(delimiter, parts.iter().filter(|part| !named(part)).map(|part| part.raw)))
+                let kept = parts.iter().filter_map(|part| Some((part.name.as_deref()?, part.value)));
+                let kept = kept.filter(|(key, _)| *key != name.as_bytes());
+                // Nothing but names and values is kept of a part.
+                let raw: Vec<_> =
+                    kept.map(|(key, value)| [b"Content-Disposition: form-data; name=\"", key, b"\"\r\n\r\n", value].concat()).collect();
+                Some(write_parts(delimiter, raw.iter().map(Vec::as_slice)))
             }
+        }
+    }
+
+    /// The boundary that stands in the body, for a Content-Type that goes with it; none for other types.
+    pub fn boundary(&self) -> Option<&[u8]> {
+        match self {
+            Body::Multipart { delimiter, .. } => delimiter.strip_prefix(b"--"),
+            _ => None,
         }
     }
 
@@ -245,12 +269,12 @@ mod tests {
     #[test]
     fn a_field_can_be_taken_out() {
         let form = Body::parse(b"application/x-www-form-urlencoded", b"a=1&key=k").unwrap();
-        assert_eq!(form.without("key").unwrap(), b"a=1");
-        assert_eq!(form.without("other"), None);
+        assert_eq!(form.anew_without("key").unwrap(), b"a=1");
+        assert_eq!(form.anew_without("other").unwrap(), b"a=1&key=k");
         let json = Body::parse(b"application/json", br#"{"key": "k", "left": "here"}"#).unwrap();
-        assert_eq!(json.without("key").unwrap(), br#"{"left":"here"}"#);
+        assert_eq!(json.anew_without("key").unwrap(), br#"{"left":"here"}"#);
         let multipart = Body::parse(b"multipart/form-data; boundary=\"b1\"", MULTIPART).unwrap();
-        let left = multipart.without("token").unwrap();
+        let left = multipart.anew_without("token").unwrap();
         let left = Body::parse(b"multipart/form-data; boundary=b1", &left).unwrap();
         assert_eq!((left.find("token"), left.find("left")), (Argument::Absent, one("line\r\nline")));
     }

@@ -39,6 +39,7 @@ mod grpc;
 mod header_name;
 pub mod http_client;
 mod json_fields;
+mod json_text;
 mod log_fields;
 mod lua_functions;
 mod metric_fields;

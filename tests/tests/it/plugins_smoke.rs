@@ -68,6 +68,17 @@ fn acl_lets_groups_in() {
 }
 
 #[test]
+fn answers_without_a_body_have_a_page_and_text_names_its_charset() {
+    let upstream = Upstream::start();
+    let gateway = with(&upstream, "request-termination", json!({"status_code": 409}));
+    let answer = gateway.get("/bytes/1");
+    assert_eq!((answer.status, answer.header("content-type")), (409, Some("text/html; charset=UTF-8")));
+    assert!(answer.text().contains("<h1>409 Conflict</h1>"), "{}", answer.text());
+    let gateway = with(&upstream, "request-termination", json!({"status_code": 200, "content_type": "text/xml", "body": "<tide/>"}));
+    assert_eq!(gateway.get("/bytes/1").header("content-type"), Some("text/xml; charset=UTF-8"));
+}
+
+#[test]
 fn rate_limiting_counts_down_and_refuses() {
     let upstream = Upstream::start();
     let gateway = with(&upstream, "rate-limiting", json!({"hour": 3, "policy": "local"}));

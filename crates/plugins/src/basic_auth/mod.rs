@@ -116,11 +116,12 @@ impl BasicAuth {
     /// The credential of the first header that names a known user, if the password is that user's.
     fn authenticated(&self, request: &mut Request) -> Option<Arc<Credential>> {
         for header in ["Proxy-Authorization", "Authorization"] {
-            let given = request.head.headers.get(header).map(login);
-            if self.hide_credentials && given.is_some() {
+            let Some(given) = request.head.headers.get(header).map(login) else { continue };
+            // What is no name and password once decoded goes on to the upstream, hidden or not, as in Kong.
+            if self.hide_credentials && !matches!(given, Login::Shapeless) {
                 request.head.headers.remove(header);
             }
-            let Some(Some((username, password))) = given else { continue };
+            let Login::Given(username, password) = given else { continue };
             let Some(credential) = request.directory.credential(ENTITY, &username) else { continue };
             let kept = credential.fields.as_ref()?.get("password")?.as_str()?;
             let hash = hash(&password, &credential.consumer?.hyphenated().to_string());
@@ -130,16 +131,27 @@ impl BasicAuth {
     }
 }
 
+/// What an `Authorization` header holds.
+enum Login {
+    /// Something of another scheme.
+    Foreign,
+    /// Something of this scheme without a name, or without a colon behind it.
+    Shapeless,
+    /// User name and password.
+    Given(String, Vec<u8>),
+}
+
 /// User name and password of an `Authorization` header. The scheme may stand anywhere in it, as `Basic` or `basic`, with or
 /// without a space behind it.
-fn login(header: &[u8]) -> Option<(String, Vec<u8>)> {
-    let scheme = header.windows(5).position(|word| matches!(word, b"Basic" | b"basic"))?;
-    let decoded = secret::base64(header[scheme + 5..].trim_ascii_start())?;
-    // A name has at least one character and no colon; a colon before it is skipped.
-    let start = decoded.iter().position(|byte| *byte != b':')?;
-    let length = decoded[start..].iter().position(|byte| *byte == b':')?;
-    let username = std::str::from_utf8(&decoded[start..start + length]).ok()?;
-    Some((username.to_owned(), decoded[start + length + 1..].to_vec()))
+fn login(header: &[u8]) -> Login {
+    let scheme = header.windows(5).position(|word| matches!(word, b"Basic" | b"basic"));
+    let Some(decoded) = scheme.and_then(|at| secret::base64(header[at + 5..].trim_ascii_start())) else { return Login::Foreign };
+    // A name has at least one character and no colon; a colon before it is skipped. A password ends with its line.
+    let start = decoded.iter().position(|byte| *byte != b':').unwrap_or(decoded.len());
+    let Some(length) = decoded[start..].iter().position(|byte| *byte == b':') else { return Login::Shapeless };
+    let Ok(username) = std::str::from_utf8(&decoded[start..start + length]) else { return Login::Foreign };
+    let password = decoded[start + length + 1..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Login::Given(username.to_owned(), password.to_vec())
 }
 
 #[cfg(test)]

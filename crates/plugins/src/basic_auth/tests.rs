@@ -6,7 +6,7 @@ use portcullis_plugin::{Answer, Entry, Handler, Request};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{BasicAuth, ENTITY, hash};
+use super::{BasicAuth, ENTITY, Login, hash, login};
 
 const ANNA: Uuid = Uuid::from_u128(0xa);
 /// `anna:pa:ss`
@@ -61,6 +61,19 @@ fn credentials_can_be_hidden_from_the_upstream() {
     let config = json!({ "hide_credentials": true });
     let (_, request) = run(config, request().header("Authorization", &format!("Basic {LOGIN}")));
     assert_eq!(text_of(&request.head.headers, "authorization"), None);
+}
+
+#[test]
+fn what_is_no_login_is_not_hidden() {
+    let config = json!({ "hide_credentials": true, "anonymous": "anna" });
+    // "sesame", without a colon.
+    let (_, request) = run(config, request().header("Authorization", "Basic c2VzYW1l"));
+    assert_eq!(text_of(&request.head.headers, "authorization").unwrap(), "Basic c2VzYW1l");
+}
+
+#[test]
+fn a_password_ends_with_its_line() {
+    assert!(matches!(login(b"Basic YW5uYTpvcGVuCnNlc2FtZQ=="), Login::Given(name, password) if name == "anna" && password == b"open"));
 }
 
 #[test]

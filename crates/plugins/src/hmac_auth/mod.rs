@@ -7,7 +7,7 @@ mod config;
 mod signing;
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -19,7 +19,7 @@ use portcullis_schema::{Fields, Schema};
 
 use portcullis_wire::Framing;
 
-use crate::{auth, secret};
+use crate::{auth, body, secret};
 use config::Config;
 use signing::{Algorithm, Parameters};
 
@@ -63,6 +63,7 @@ pub struct HmacAuth {
     clock_skew: f64,
     anonymous: Option<String>,
     validate_request_body: bool,
+    body_buffer_bytes: u64,
     enforce_headers: Vec<String>,
     algorithms: Vec<Algorithm>,
     challenge: String,
@@ -76,13 +77,14 @@ impl Plugin for HmacAuth {
     const INDEXES: &'static [Index] = &[Index { entity: ENTITY, key: "username", by_key: true, by_consumer: false, keep_fields: true }];
     type Config = Config;
 
-    fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
         Ok(Self {
             hide_credentials: config.hide_credentials,
             clock_skew: config.clock_skew.unwrap_or(300.0),
             challenge: auth::challenge("hmac", config.realm.as_deref()),
             anonymous: config.anonymous,
             validate_request_body: config.validate_request_body,
+            body_buffer_bytes: env.node.body_buffer_bytes(),
             enforce_headers: config.enforce_headers.unwrap_or_default(),
             algorithms: config.algorithms.unwrap_or_default(),
         })
@@ -101,7 +103,7 @@ impl Plugin for HmacAuth {
 
 impl Handler for HmacAuth {
     fn body_limit(&self, request: &Request) -> Option<u64> {
-        (self.validate_request_body && request.head.framing != Framing::None).then_some(MAX_BODY)
+        if self.validate_request_body { body::in_memory(request, self.body_buffer_bytes, MAX_BODY) } else { None }
     }
 
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
@@ -164,7 +166,7 @@ impl HmacAuth {
     /// Whether a header holds a date that is neither long ago nor far ahead.
     fn is_recent(&self, request: &Request, name: &str) -> bool {
         let date = request.head.headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
-        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else { return false };
+        let Some(date) = date.and_then(instant) else { return false };
         let seconds = date.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         ((request.started_at_ms / 1000) as f64 - seconds).abs() <= self.clock_skew
     }
@@ -177,6 +179,15 @@ impl HmacAuth {
         }
         Some(parameters)
     }
+}
+
+/// The instant a date header names. What stands behind the seconds of a date with a comma isn't read, as in nginx.
+fn instant(date: &str) -> Option<SystemTime> {
+    if !date.contains(',') {
+        return httpdate::parse_http_date(date).ok();
+    }
+    let read = date.get(..date.find(':')? + ":00:00".len())?;
+    httpdate::parse_http_date(&format!("{read} GMT")).ok()
 }
 
 /// Whether `Digest` is that of the body. A request without a body needs none.

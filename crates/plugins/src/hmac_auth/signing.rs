@@ -59,7 +59,8 @@ impl Parameters {
     pub fn parse(header: &[u8]) -> Option<Self> {
         let found = HEADER.as_ref()?.captures(header)?;
         let text = |at: usize| String::from_utf8(found.get(at)?.as_bytes().to_vec()).ok();
-        let headers = text(3)?.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        // Two blanks in a row enclose a name without letters, which signs a line of its own.
+        let headers = text(3)?.split(' ').map(str::to_owned).collect();
         Some(Self { username: text(1)?, algorithm: text(2)?, headers, signature: text(4)? })
     }
 }

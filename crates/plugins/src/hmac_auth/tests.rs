@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::signing::{Parameters, text};
-use super::{ENTITY, HmacAuth};
+use super::{ENTITY, HmacAuth, instant};
 
 const ANNA: Uuid = Uuid::from_u128(0xa);
 /// When test requests arrive.
@@ -110,9 +110,19 @@ fn lines_are_signed_as_the_client_spelled_them() {
 }
 
 #[test]
+fn a_date_is_read_up_to_its_seconds() {
+    let noon = instant("Sun, 06 Nov 1994 12:00:00 GMT");
+    assert!(noon.is_some());
+    for same in ["Sun, 06 Nov 1994 12:00:00", "Sun, 06 Nov 1994 12:00:00 -0700", "Sunday, 06-Nov-94 12:00:00", "Sun Nov  6 12:00:00 1994"] {
+        assert_eq!(instant(same), noon, "{same}");
+    }
+    assert_eq!(instant("06 Nov 1994"), None);
+}
+
+#[test]
 fn parameters_need_no_blanks_between_them() {
     let parsed = Parameters::parse(br#"Hmac username="u",algorithm="a",headers="date  host",signature="s""#).unwrap();
-    assert_eq!((parsed.username.as_str(), parsed.headers), ("u", vec!["date".to_owned(), "host".to_owned()]));
+    assert_eq!((parsed.username.as_str(), parsed.headers), ("u", ["date", "", "host"].map(str::to_owned).to_vec()));
     assert_eq!(Parameters::parse(br#"hmac algorithm="a", username="u", headers="date", signature="s""#), None);
 }
 

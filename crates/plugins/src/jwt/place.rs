@@ -64,10 +64,11 @@ impl Search {
     }
 }
 
-/// The value of a cookie.
+/// The value of a cookie. Its name is read as nginx' `$cookie_` reads it, in capitals or not.
 fn cookie<'a>(cookies: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let pairs = cookies.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
+    let named = pairs.filter_map(|pair| pair.split_at_checked(name.len()).filter(|(text, _)| text.eq_ignore_ascii_case(name.as_bytes())));
+    named.filter_map(|(_, rest)| rest.strip_prefix(b"=")).next()
 }
 
 /// What follows `Bearer` or `bearer` and blanks, wherever they stand.
@@ -101,6 +102,7 @@ mod tests {
     fn a_token_is_found_in_each_place() {
         assert_eq!(search("/?t=abc", &[]), found("abc"));
         assert_eq!(search("/", &[("Cookie", "other=1; mug=abc")]), found("abc"));
+        assert_eq!(search("/", &[("Cookie", "Mug=abc; mug=abd")]), found("abc"));
         assert_eq!(search("/", &[("X-Pass", "bearer   abc")]), found("abc"));
     }
 

@@ -71,7 +71,9 @@ fn every_flaw_has_its_message() {
     assert_eq!(flaw("a.b.c"), "Bad token; invalid JSON");
     let named = json!({ "iss": "app" });
     assert_eq!(flaw(&format!("{}.", unsigned(&json!({ "typ": "JWT", "alg": "none" }), &named))), "Bad token; invalid alg");
-    assert_eq!(flaw(&format!("{}.", unsigned(&json!({ "typ": "PDF", "alg": "HS256" }), &named))), "Bad token; invalid typ");
+    assert_eq!(flaw(&format!("{}.", unsigned(&json!({ "typ": "PDF", "alg": "HS256" }), &named))), "Invalid signature");
+    assert_eq!(flaw(&format!("{}.", unsigned(&json!(["HS256"]), &named))), "Bad token; invalid alg");
+    assert_eq!(flaw(&hs256(json!([]))), "No mandatory 'iss' in claims");
     assert_eq!(flaw(&format!("{}.", unsigned(&json!({ "alg": "HS256" }), &named))), "Invalid signature");
     assert_eq!(flaw(&format!("{}.", unsigned(&json!({ "alg": "HS384" }), &named))), "Invalid algorithm");
     assert_eq!(flaw(&hs256(json!({}))), "No mandatory 'iss' in claims");

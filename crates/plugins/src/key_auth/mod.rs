@@ -11,7 +11,6 @@ use portcullis_plugin::{
     Answer, Credential, Directory, Env, Handler, Headers, Index, Instance, Method, Phases, Plugin, Request, Result, Scopes, Step,
 };
 use portcullis_schema::{Fields, Schema};
-use portcullis_wire::Framing;
 use serde::Deserialize;
 
 use crate::arguments::{self, Argument};
@@ -81,6 +80,7 @@ pub struct KeyAuth {
     key_in_query: bool,
     key_in_body: bool,
     run_on_preflight: bool,
+    body_buffer_bytes: u64,
     challenge: String,
 }
 
@@ -132,7 +132,7 @@ impl Plugin for KeyAuth {
     const INDEXES: &'static [Index] = &[Index { entity: ENTITY, key: "key", by_key: true, by_consumer: false, keep_fields: false }];
     type Config = Config;
 
-    fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
         Ok(Self {
             names: config.key_names.into_iter().map(Name::new).collect(),
             hide_credentials: config.hide_credentials,
@@ -141,6 +141,7 @@ impl Plugin for KeyAuth {
             key_in_query: config.key_in_query,
             key_in_body: config.key_in_body,
             run_on_preflight: config.run_on_preflight,
+            body_buffer_bytes: env.node.body_buffer_bytes(),
             challenge: auth::challenge("Key", config.realm.as_deref()),
         })
     }
@@ -159,8 +160,8 @@ impl Plugin for KeyAuth {
 
 impl Handler for KeyAuth {
     fn body_limit(&self, request: &Request) -> Option<u64> {
-        let wanted = self.key_in_body && request.head.framing != Framing::None && body::may_have_fields(request);
-        wanted.then_some(MAX_BODY)
+        let wanted = self.key_in_body && body::may_have_fields(request);
+        if wanted { body::in_memory(request, self.body_buffer_bytes, MAX_BODY) } else { None }
     }
 
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {
@@ -226,16 +227,21 @@ impl KeyAuth {
         if let Some(dashed) = &name.dashed {
             request.head.headers.remove(dashed);
         }
-        if let Some(query) = &request.upstream.query
-            && !arguments::find(query, &name.text).is_absent()
-        {
-            let left = arguments::without(query, &name.text);
+        // Kong writes query and body anew, with or without the name in them.
+        if let Some(query) = request.upstream.query.as_ref().filter(|query| !query.is_empty()) {
+            let left = arguments::query_anew_without(query, &name.text);
             request.upstream.query = (!left.is_empty()).then_some(left);
         }
         if self.key_in_body
-            && let Some(left) = Body::of(request).and_then(|body| body.without(&name.text))
+            && let Some(body) = Body::of(request)
+            && let Some(left) = body.anew_without(&name.text)
         {
+            let boundary = body.boundary().map(|boundary| [b"multipart/form-data; boundary=", boundary].concat());
+            drop(body);
             request.upstream.body = Some(left);
+            if let Some(content_type) = boundary {
+                request.head.headers.set("Content-Type", &content_type);
+            }
         }
     }
 }

@@ -178,9 +178,14 @@ fn login(header: &[u8], scheme: &str) -> Option<Login> {
         return None;
     }
     let decoded = secret::base64(rest.trim_ascii())?;
-    let colon = decoded.iter().position(|byte| *byte == b':')?;
-    let user = std::str::from_utf8(&decoded[..colon]).ok()?.to_owned();
-    let password = decoded[colon + 1..].to_vec();
+    // Name and password are one line; a line end behind it is no part of the password.
+    let line = decoded.strip_suffix(b"\n").unwrap_or(&decoded);
+    if line.contains(&b'\n') {
+        return None;
+    }
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let user = std::str::from_utf8(&line[..colon]).ok()?.to_owned();
+    let password = line[colon + 1..].to_vec();
     (!user.is_empty() && !password.is_empty()).then_some(Login { user, password })
 }
 

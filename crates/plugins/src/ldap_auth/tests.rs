@@ -19,6 +19,13 @@ fn the_scheme_is_the_configured_one_in_any_case() {
     }
 }
 
+/// `echo` puts a line end behind what clients encode.
+#[test]
+fn a_line_end_is_no_part_of_the_password() {
+    assert_eq!(read("ldap bWFyYTpyZWVmCg==", "ldap"), Some(("mara".to_owned(), "reef".to_owned())));
+    assert_eq!(read("ldap bWFyYTpyZWVmCmtub3Q=", "ldap"), None);
+}
+
 #[test]
 fn nobody_logs_in_without_a_name_or_a_password() {
     for header in ["ldap OnBhc3M=", "ldap dXNlcjo=", "ldap dXNlcg=="] {

@@ -81,7 +81,6 @@ impl Oauth2 {
             None
         });
         let client = parameters.text("client_id").and_then(|id| Client::find(request, id));
-        let client = client.filter(|client| client.redirect_uris().is_some());
         let mut target = None;
         if let Some(uris) = client.as_ref().and_then(Client::redirect_uris) {
             target = uris.first().map(|uri| (*uri).to_owned());
@@ -99,8 +98,14 @@ impl Oauth2 {
             // There was one, so none is missed.
             Some(String::new())
         });
-        if challenge.is_none() && client.as_ref().is_some_and(|client| self.wants_proof(client)) {
-            failure = Some(Failure::new("invalid_request", "code_challenge is required for public clients"));
+        if challenge.is_none()
+            && let Some(client) = client.as_ref().filter(|client| self.wants_proof(client))
+        {
+            let complaint = match client.is_public() {
+                true => "code_challenge is required for public clients",
+                false => "code_challenge is required for confidential clients",
+            };
+            failure = Some(Failure::new("invalid_request", complaint));
         }
 
         let client = match (failure, client) {

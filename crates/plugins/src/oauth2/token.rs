@@ -92,11 +92,11 @@ const ARGUMENT: &str = "access_token";
 
 fn hide_parameter(request: &mut Request) {
     if let Some(query) = &request.upstream.query {
-        let left = arguments::without(query, ARGUMENT);
+        let left = arguments::anew_without(query, ARGUMENT);
         request.upstream.query = (!left.is_empty()).then_some(left);
     }
     if let Some(body @ Body::Form(_)) = Body::of(request)
-        && let Some(left) = body.without(ARGUMENT)
+        && let Some(left) = body.anew_without(ARGUMENT)
     {
         request.upstream.body = Some(left);
     }

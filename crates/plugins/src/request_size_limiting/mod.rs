@@ -47,7 +47,7 @@ impl Handler for RequestSizeLimiting {
             Framing::None if self.require_content_length => {
                 return Step::answer(Answer::error(411, "A valid Content-Length header is required"));
             }
-            Framing::None => None,
+            Framing::None => Some(0),
         };
         let (Some(length), Some(limit)) = (length, self.limit) else { return Step::Next };
         if u64::try_from(limit).is_ok_and(|limit| length <= limit) {

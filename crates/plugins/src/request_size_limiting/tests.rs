@@ -32,6 +32,8 @@ fn bodies_up_to_the_limit_pass() {
         assert_eq!(answer_to(&config, body(11)), refusal);
     }
     assert_eq!(answer_to(&config, TestRequest::get("/").build()), None);
+    let nothing = json!({ "allowed_payload_size": -1, "size_unit": "bytes" });
+    assert_eq!(answer_to(&nothing, TestRequest::get("/").build()), refusal);
 }
 
 #[test]

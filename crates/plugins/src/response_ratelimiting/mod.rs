@@ -264,16 +264,15 @@ impl ResponseRatelimiting {
         limit.periods.iter().map(|limited| limited.limit - used[limited.period]).collect()
     }
 
-    /// Reads `video=2, images=1`, from one header or several. Names nobody set a limit for count for nothing.
+    /// Reads `video=2, images=1`, from the first header of the name, as Kong does. Names nobody set a limit for count for nothing.
     fn read_increments(&self, headers: &Headers, increments: &mut [f64]) {
-        for value in headers.get_all(&self.header_name) {
-            for item in String::from_utf8_lossy(value).split(',') {
-                let Some((name, number)) = item.split_once('=') else { continue };
-                let limit = self.limits.iter().position(|limit| *limit.name == *name.trim());
-                let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite());
-                if let (Some(at), Some(number)) = (limit, number) {
-                    increments[at] = number;
-                }
+        let Some(value) = headers.get(&self.header_name) else { return };
+        for item in String::from_utf8_lossy(value).split(',') {
+            let Some((name, number)) = item.split_once('=') else { continue };
+            let limit = self.limits.iter().position(|limit| *limit.name == *name.trim());
+            let number = number.trim().parse().ok().filter(|number: &f64| number.is_finite());
+            if let (Some(at), Some(number)) = (limit, number) {
+                increments[at] = number;
             }
         }
     }

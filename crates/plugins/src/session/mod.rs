@@ -187,12 +187,14 @@ impl Plugin for Session {
         let mut attributes = String::new();
         let named = [("Domain", &config.cookie_domain), ("Path", &config.cookie_path), ("SameSite", &config.cookie_same_site)];
         for (name, value) in named {
-            if let Some(value) = value {
+            if let Some(value) = value.as_ref().filter(|value| name != "Domain" || !matches!(value.as_str(), "" | "localhost")) {
                 attributes.push_str(&format!("; {name}={value}"));
             }
         }
-        for (name, set) in [("Secure", config.cookie_secure), ("HttpOnly", config.cookie_http_only)] {
-            if set == Some(true) {
+        // Browsers take cookies for all sites only where they are secure, whatever the configuration says of it.
+        let secure = config.cookie_secure == Some(true) || config.cookie_same_site.as_deref() == Some("None");
+        for (name, set) in [("Secure", secure), ("HttpOnly", config.cookie_http_only == Some(true))] {
+            if set {
                 attributes.push_str(&format!("; {name}"));
             }
         }

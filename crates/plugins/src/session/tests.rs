@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use portcullis_plugin::Entry;
-use portcullis_plugin::testing::configured;
+use portcullis_plugin::testing::{configured, plugin};
 use serde_json::json;
 
 use super::Session;
@@ -21,4 +21,11 @@ fn older_spellings_are_taken_for_the_newer_ones() {
 fn the_secret_nobody_gave_stays_the_same_and_is_long() {
     let secret = || configured(&Entry::of::<Session>(), json!({})).unwrap()["secret"].clone();
     assert_eq!((secret().as_str().unwrap().len(), secret()), (44, secret()));
+}
+
+#[test]
+fn cookies_for_all_sites_are_secure() {
+    let attributes = |config| plugin::<Session>(config).session.cookie.attributes;
+    assert_eq!(attributes(json!({ "cookie_same_site": "None", "cookie_secure": false })), "; Path=/; SameSite=None; Secure; HttpOnly");
+    assert_eq!(attributes(json!({ "cookie_domain": "localhost", "cookie_secure": false })), "; Path=/; SameSite=Strict; HttpOnly");
 }

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use portcullis_plugin::{Answer, Env, Handler, Instance, Phases, Plugin, Request, Result, Scopes, Step};
 
-use crate::secret;
+use crate::{body, secret};
 use config::Config;
 
 /// How much of a body is looked at, in bytes; a larger one is no webhook.
@@ -18,6 +18,7 @@ pub struct StandardWebhooks {
     key: hmac::Key,
     /// Seconds.
     tolerance: i64,
+    body_buffer_bytes: u64,
 }
 
 impl Plugin for StandardWebhooks {
@@ -27,15 +28,15 @@ impl Plugin for StandardWebhooks {
     const SCOPES: Scopes = Scopes::HTTP_NO_CONSUMER;
     type Config = Config;
 
-    fn new(config: Config, _: &Instance, _: &Env) -> Result<Self> {
+    fn new(config: Config, _: &Instance, env: &Env) -> Result<Self> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, config.secret_v1.as_bytes());
-        Ok(Self { key, tolerance: config.tolerance_second })
+        Ok(Self { key, tolerance: config.tolerance_second, body_buffer_bytes: env.node.body_buffer_bytes() })
     }
 }
 
 impl Handler for StandardWebhooks {
-    fn body_limit(&self, _: &Request) -> Option<u64> {
-        Some(MAX_BODY)
+    fn body_limit(&self, request: &Request) -> Option<u64> {
+        body::in_memory(request, self.body_buffer_bytes, MAX_BODY)
     }
 
     fn access<'a>(&'a self, request: &'a mut Request) -> Step<'a> {

@@ -149,9 +149,10 @@ async fn live(settings: Settings, log: Arc<Log>, ready: impl FnOnce()) -> Result
     }
 
     let mut logs = Logs::start(&settings.access_logs, &house.env)?;
-    let mut sockets = Sockets::open(&listens, settings.workers)?;
+    // First, so that who can connect over TCP finds it open.
     let mut quic = Quic::default();
     quic.open(&listens, tls.quic.as_ref())?;
+    let mut sockets = Sockets::open(&listens, settings.workers)?;
     let mut tasks = JoinSet::new();
     serve_apis(&mut tasks, &settings, &house, &logs)?;
     tasks.spawn(house.node.clone().watch_store());

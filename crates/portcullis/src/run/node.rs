@@ -231,6 +231,13 @@ impl portcullis_plugin::Node for Node {
         self.product.clone()
     }
 
+    fn body_buffer_bytes(&self) -> u64 {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
+        let size = |key: &str| configuration.get(key).and_then(Value::as_str).filter(|size| *size != "8k").and_then(bytes_of);
+        let bytes = size("nginx_http_client_body_buffer_size").or_else(|| size("client_body_buffer_size"));
+        bytes.map_or(8 << 10, |bytes| bytes as u64)
+    }
+
     fn cache_bytes(&self) -> usize {
         let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
         configuration.get("mem_cache_size").and_then(Value::as_str).and_then(bytes_of).unwrap_or(128 << 20)

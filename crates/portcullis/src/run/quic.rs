@@ -57,7 +57,7 @@ impl Quic {
             }
         });
         let Some(tls) = tls else { return Arrivals::new() };
-        let served = entries(listens).filter_map(|(at, _, address)| Some((at, self.endpoints.get(&address)?.serve_with(tls, workers))));
+        let served = entries(listens).filter_map(|(at, _, address)| Some((at, self.endpoints.get_mut(&address)?.serve_with(tls, workers))));
         served.collect()
     }
 

@@ -123,11 +123,7 @@ pub fn nginx_page(status: u16) -> Option<Vec<u8>> {
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         401 => "Authorization Required",
-        403 => "Forbidden",
-        410 => "Gone",
-        429 => "Too Many Requests",
-        501 => "Not Implemented",
-        505 => "HTTP Version Not Supported",
+        402 | 403 | 406 | 409 | 410 | 416 | 421 | 429 | 501 | 505 | 507 => portcullis_wire::head::reason_of(status),
         _ => return None,
     };
     let title = format!("{status} {reason}");

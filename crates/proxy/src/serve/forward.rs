@@ -173,7 +173,8 @@ impl Worker {
             }
         }
         self.header_filter(&mut response, request, resolved, Source::Service);
-        self.add_final_headers(&mut response.headers, request, trace);
+        let status = response.status;
+        self.add_final_headers(&mut response.headers, status, request, trace);
         let relayed = if switching {
             down.tunnel(&mut response, up).await.map(|_| ())
         } else if buffered {

@@ -59,7 +59,13 @@ impl Worker {
             down.close_after();
         }
         self.header_filter(&mut head, request, resolved, source);
-        self.add_final_headers(&mut head.headers, request, trace);
+        // A type with parameters is taken as it is here; an upstream's is taken apart.
+        let is_bare = |value: &[u8]| !value.contains(&b';');
+        if head.headers.known(Known::ContentType).is_some_and(is_bare) {
+            add_charset(&mut head.headers, head.status);
+        }
+        let status = head.status;
+        self.add_final_headers(&mut head.headers, status, request, trace);
         filter_body(&mut body, request, resolved);
         // A client that went away before its answer is no fault of anybody's; the log shows what it would have got.
         let _ = down.respond(&mut head, &body).await;
@@ -103,7 +109,9 @@ impl Worker {
 
     fn answer(&self, answer: Answer, request: &Request) -> (ResponseHead, Vec<u8>) {
         let status = answer.status;
-        let mut head = ResponseHead { status, headers: request.response_headers.clone(), ..ResponseHead::default() };
+        // 494 is nginx' own name for a 400.
+        let shown = if status == 494 && answer.body == Body::Default { 400 } else { status };
+        let mut head = ResponseHead { status: shown, headers: request.response_headers.clone(), ..ResponseHead::default() };
         if grpc::is_call(request) && !says_grpc(&answer) {
             for (name, value) in &answer.headers {
                 head.headers.set(name, value);
@@ -161,13 +169,16 @@ impl Worker {
     fn default_body(&self, status: u16, request: &Request, content_type: &mut dyn FnMut(&str)) -> Vec<u8> {
         if matches!(status, 400 | 404 | 408 | 411 | 412 | 413 | 414 | 417 | 494 | 500 | 502 | 503 | 504) {
             let format = errors::negotiate_low(&request.head.headers, self.gateway.settings.error_default_type);
+            if format == Format::Grpc {
+                content_type("application/json; charset=utf-8");
+                return serde_json::to_vec(&serde_json::json!({ "message": errors::low_message(status) })).unwrap_or_default();
+            }
             content_type(format.content_type());
             let templates = &self.gateway.settings.error_templates;
             return errors::body(templates, format, &errors::low_message(status), request.id.as_str());
         }
         let Some(page) = errors::nginx_page(status) else { return Vec::new() };
-        // nginx names no charset on its own page for these two.
-        content_type(if matches!(status, 301 | 302) { "text/html" } else { "text/html; charset=UTF-8" });
+        content_type("text/html");
         page
     }
 
@@ -213,14 +224,7 @@ impl Worker {
             }
         }
         if !request.response_headers.is_empty() {
-            let own = &request.response_headers;
-            for line in own.lines() {
-                if own.name(line).eq_ignore_ascii_case(b"set-cookie") {
-                    set_cookie(headers, own.value(line));
-                } else {
-                    headers.set_from(own, line);
-                }
-            }
+            join_own(headers, &request.response_headers);
         }
         if tokens.upstream_status {
             headers.append("X-Kong-Upstream-Status", trace.upstream_status().as_bytes());
@@ -232,7 +236,7 @@ impl Worker {
 
     /// `Date`, `Server`, latencies, `Via` and the request id, which Kong adds behind the plugins' header filters: none sees them or
     /// can take them away.
-    pub(super) fn add_final_headers(&self, headers: &mut Headers, request: &Request, trace: &Trace) {
+    pub(super) fn add_final_headers(&self, headers: &mut Headers, status: u16, request: &Request, trace: &Trace) {
         let tokens = &self.gateway.settings.headers;
         if headers.known(Known::Date).is_none() {
             self.append_date(headers, request.started_at_ms);
@@ -242,7 +246,7 @@ impl Worker {
         }
         let replays = request.context.get::<CountsAsProxied>().is_some();
         if trace.answered.is_some() || replays {
-            add_charset(headers);
+            add_charset(headers, status);
         }
         match trace.balanced.filter(|_| trace.proxied) {
             Some(balanced) => {
@@ -370,9 +374,33 @@ fn append_ms(headers: &mut Headers, name: Name, from: Instant, to: Instant) {
     headers.append_clean(name, text.write(to.saturating_duration_since(from).as_millis() as u64));
 }
 
-/// nginx names the charset after every plugin's header filter.
-fn add_charset(headers: &mut Headers) {
-    if let Some(with_charset) = text_without_charset(headers) {
+/// Joins what plugins set before the upstream answered with the answer's headers. nginx puts the upstream's lines behind those that
+/// stand already; there is but one type, the upstream's, and one `Server` and `Date`.
+fn join_own(headers: &mut Headers, own: &Headers) {
+    for (at, line) in own.lines().iter().enumerate() {
+        let (name, value) = (own.name(line), own.value(line));
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("set-cookie") {
+            set_cookie(headers, value);
+        } else if is("via") || is("content-type") && headers.known(Known::ContentType).is_some() {
+            // `Via` is told of the upstream's alone.
+        } else if is("content-type") || is("server") || is("date") {
+            headers.set_from(own, line);
+        } else if !own.lines()[..at].iter().any(|earlier| own.name(earlier).eq_ignore_ascii_case(name)) {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let theirs: SmallVec<[Vec<u8>; 2]> = headers.get_all(name).map(<[u8]>::to_vec).collect();
+            headers.remove(name);
+            own.get_all(name).for_each(|value| headers.append(name, value));
+            theirs.iter().for_each(|value| headers.append(name, value));
+        }
+    }
+}
+
+/// nginx names the charset after every plugin's header filter, but not of redirections.
+fn add_charset(headers: &mut Headers, status: u16) {
+    if !matches!(status, 301 | 302)
+        && let Some(with_charset) = text_without_charset(headers)
+    {
         headers.remove_known(Known::ContentType);
         headers.append_clean(CONTENT_TYPE, &with_charset);
     }

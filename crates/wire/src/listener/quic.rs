@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::{EndpointConfig, Incoming, TokioRuntime, VarInt};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -69,7 +70,9 @@ type Takers = Arc<Mutex<Vec<mpsc::Sender<Arrival>>>>;
 pub struct Endpoint {
     endpoint: quinn::Endpoint,
     takers: Takers,
-    handing_over: JoinHandle<()>,
+    runtime: Handle,
+    /// Begins with the first takers: clients that come before them wait.
+    handing_over: Option<JoinHandle<()>>,
 }
 
 impl Endpoint {
@@ -77,16 +80,16 @@ impl Endpoint {
     pub fn open(listen: &Listen, tls: &QuicTls) -> io::Result<Self> {
         let socket = socket::open_quic(listen)?;
         let endpoint = quinn::Endpoint::new(EndpointConfig::default(), Some(tls.0.clone()), socket, Arc::new(TokioRuntime))?;
-        let takers = Takers::default();
-        let handing_over = tokio::spawn(hand_over(endpoint.clone(), takers.clone()));
-        Ok(Self { endpoint, takers, handing_over })
+        Ok(Self { endpoint, takers: Takers::default(), runtime: Handle::current(), handing_over: None })
     }
 
     /// Makes new connections with these settings and gives them to new takers, one for each of `workers`.
-    pub fn serve_with(&self, tls: &QuicTls, workers: usize) -> Vec<mpsc::Receiver<Arrival>> {
+    pub fn serve_with(&mut self, tls: &QuicTls, workers: usize) -> Vec<mpsc::Receiver<Arrival>> {
         let (senders, receivers) = (0..workers).map(|_| mpsc::channel(WAITING)).unzip();
         self.endpoint.set_server_config(Some(tls.0.clone()));
         *self.takers.lock().unwrap_or_else(PoisonError::into_inner) = senders;
+        let (endpoint, takers) = (&self.endpoint, &self.takers);
+        self.handing_over.get_or_insert_with(|| self.runtime.spawn(hand_over(endpoint.clone(), takers.clone())));
         receivers
     }
 
@@ -111,7 +114,9 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         self.refuse();
-        self.handing_over.abort();
+        if let Some(handing_over) = &self.handing_over {
+            handing_over.abort();
+        }
     }
 }
 
