@@ -97,19 +97,6 @@ impl Text {
         }
         self.out.push(b' ');
     }
-
-    /// A line of a histogram but its value: `more` are labels of its own.
-    fn part(&mut self, suffix: &str, more: &str) {
-        self.put(self.name);
-        self.put(suffix);
-        self.out.push(b'{');
-        self.out.extend_from_slice(&self.labels);
-        if !self.labels.is_empty() && !more.is_empty() {
-            self.out.push(b',');
-        }
-        self.put(more);
-        self.put("} ");
-    }
 }
 
 impl Out for Text {
@@ -143,14 +130,16 @@ impl Out for Text {
     }
 
     fn histogram(&mut self, labels: Labels<'_>, buckets: &Buckets<'_>) {
+        // What all lines of the buckets begin with is put together once: a scrape of many routes is mostly these lines.
         self.take_labels(labels);
+        let labels = std::mem::take(&mut self.labels);
+        let comma = if labels.is_empty() { "" } else { "," };
+        let start = [self.name.as_bytes(), b"_bucket{", &labels, comma.as_bytes(), b"le=\""].concat();
         let mut below = 0;
         let bounds = buckets.bounds.iter().map(Some).chain([None]);
         for (bucket, (bound, count)) in bounds.zip(buckets.counts.iter().chain([&buckets.larger])).enumerate() {
             below += count;
-            self.part("_bucket", "le=\"");
-            // The brace and the blank come behind the bound.
-            self.out.truncate(self.out.len() - 2);
+            self.out.extend_from_slice(&start);
             match bound {
                 Some(bound) => self.number(u64::from(*bound)),
                 None => self.put("+Inf"),
@@ -168,11 +157,15 @@ impl Out for Text {
             }
             self.out.push(b'\n');
         }
-        for (suffix, value) in [("_count", below), ("_sum", buckets.sum)] {
-            self.part(suffix, "");
+        for (suffix, value) in [("_count{", below), ("_sum{", buckets.sum)] {
+            self.put(self.name);
+            self.put(suffix);
+            self.out.extend_from_slice(&labels);
+            self.put("} ");
             self.number(value);
             self.out.push(b'\n');
         }
+        self.labels = labels;
     }
 }
 

@@ -17,6 +17,12 @@ use crate::{Change, Record};
 pub(super) const NOTIFIED: &str = "portcullis";
 /// Our channel in `cluster_events`.
 pub(super) const CHANNEL: &str = "portcullis:changes";
+/// Kong's channels for keys of its two caches: that of what its core is made of, and that of everything else.
+pub(super) const CORE_KEYS: &str = "invalidations_kong_core_db_cache";
+pub(super) const KEYS: &str = "invalidations";
+/// What Kong keeps in the cache of its core.
+const CORE: [&str; 11] =
+    ["ca_certificates", "certificates", "key_sets", "keys", "plugins", "routes", "services", "snis", "targets", "upstreams", "vaults"];
 /// Seconds until an event may be forgotten; Kong's own.
 pub(super) const KEPT_SECONDS: i64 = 3600;
 /// Changes listed one by one; beyond, everything is read again.
@@ -56,8 +62,8 @@ impl Event {
         };
         let mut kong = Told { shared, seen: HashSet::new(), rows: Vec::new() };
         if all {
-            kong.key("router:version");
-            kong.key("plugins_iterator:version");
+            kong.key(CORE_KEYS, "router:version");
+            kong.key(CORE_KEYS, "plugins_iterator:version");
         } else {
             changes.iter().for_each(|change| kong.change(change));
         }
@@ -84,7 +90,7 @@ fn heard_one(change: &Value) -> Option<Heard> {
     })
 }
 
-/// What a key on Kong's channel `invalidations` names: a table, and how its row is found.
+/// What a key on one of Kong's channels names: a table, and how its row is found.
 pub(super) enum Named {
     Row(usize, By),
     /// No row, or one that another key names.
@@ -139,9 +145,9 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, channel: &'static str, key: &str) {
         if self.seen.insert(key.to_owned()) {
-            self.rows.push(("invalidations", key.to_owned()));
+            self.rows.push((channel, key.to_owned()));
         }
     }
 
@@ -152,10 +158,11 @@ impl Told<'_> {
         let (table, statements) = (&shared.layout.tables[place], &shared.statements()[place]);
         let field = |record: &Record, name: &str| record.get(name).and_then(plain);
         let both = || new.into_iter().chain(old);
+        let channel = if CORE.contains(&table.name()) { CORE_KEYS } else { KEYS };
         let names: &[&str] = if table.schema.cache_key.is_empty() { &["id"] } else { table.schema.cache_key };
         for record in both() {
             let values = names.iter().map(|name| field(record, name).unwrap_or_default()).collect();
-            self.key(&statements.key_text(values));
+            self.key(channel, &statements.key_text(values));
         }
         let operation = match (old, new) {
             (None, _) => "create",
@@ -163,20 +170,20 @@ impl Told<'_> {
             _ => "update",
         };
         match table.name() {
-            "routes" => self.key("router:version"),
-            "services" if operation == "update" => self.key("router:version"),
-            "plugins" => self.key("plugins_iterator:version"),
+            "routes" => self.key(channel, "router:version"),
+            "services" if operation == "update" => self.key(channel, "router:version"),
+            "plugins" => self.key(channel, "plugins_iterator:version"),
             "snis" => both().filter_map(|record| field(record, "name")).for_each(|name| self.server_name(&name)),
             // By user name too, which is how `anonymous` may name a consumer.
             "consumers" => {
                 for name in both().filter_map(|record| field(record, "username")) {
-                    self.key(&statements.key_text(vec![name]));
+                    self.key(channel, &statements.key_text(vec![name]));
                 }
             }
             // All groups of a consumer are kept under its id.
             "acls" => {
                 for consumer in both().filter_map(|record| field(record, "consumer")) {
-                    self.key(&statements.key_text(vec![consumer]));
+                    self.key(channel, &statements.key_text(vec![consumer]));
                 }
             }
             "targets" => {
@@ -194,15 +201,15 @@ impl Told<'_> {
 
     /// A server name is kept under itself and under the wildcards that cover it.
     fn server_name(&mut self, name: &str) {
-        self.key(&format!("snis:{name}"));
+        self.key(CORE_KEYS, &format!("snis:{name}"));
         if name.contains('*') {
             return;
         }
         if let Some((_, rest)) = name.split_once('.') {
-            self.key(&format!("snis:*.{rest}"));
+            self.key(CORE_KEYS, &format!("snis:*.{rest}"));
         }
         if let Some((rest, _)) = name.rsplit_once('.') {
-            self.key(&format!("snis:{rest}.*"));
+            self.key(CORE_KEYS, &format!("snis:{rest}.*"));
         }
     }
 }

@@ -231,7 +231,7 @@ impl Listener {
                     Some(changes) => heard.extend(changes.into_iter().filter(|change| self.shared.is_watched(&change.entity))),
                     None => reload = true,
                 },
-                "invalidations" if from_kong => match events::named(&self.shared, data.unwrap_or_default()) {
+                events::CORE_KEYS | events::KEYS if from_kong => match events::named(&self.shared, data.unwrap_or_default()) {
                     Named::Row(place, by) => named.push((place, by)),
                     Named::Nothing => {}
                     Named::Unknown => reload = true,

@@ -267,18 +267,22 @@ async fn what_was_not_notified_is_found_by_asking() {
     kit.insert("houses", json!({ "id": id(1), "name": "mill" })).await.unwrap();
     next(&mut feed).await;
     // As a Kong node writes: no notification.
-    let invalidate = |key: &str| {
+    let invalidate_on = |channel: &str, key: &str| {
         let sql = format!(
             "INSERT INTO cluster_events VALUES (gen_random_uuid(), '00000000-0000-0000-0000-00000000000b', now(), NULL, \
-             now() + interval '1 hour', 'invalidations', '{key}')"
+             now() + interval '1 hour', '{channel}', '{key}')"
         );
         Running::shared().run(&database, &sql);
     };
+    let invalidate = |key: &str| invalidate_on("invalidations", key);
     let ws = kit.store.workspace().unwrap();
     invalidate("router:version");
     invalidate(&format!("houses:{}:::::{ws}", id(1)));
     let told = next(&mut feed).await;
     assert_eq!((told.reload, told.changes.len(), told.changes[0].id), (false, 1, id(1)));
+    // Kong's core has a channel of its own.
+    invalidate_on("invalidations_kong_core_db_cache", &format!("houses:{}:::::{ws}", id(1)));
+    assert_eq!(next(&mut feed).await.changes[0].id, id(1));
     // What is gone may have taken others with it.
     invalidate(&format!("houses:{}:::::{ws}", id(2)));
     assert!(next(&mut feed).await.reload);
@@ -355,21 +359,21 @@ async fn a_kong_node_is_told_in_cache_keys() {
     told.sort_unstable();
     let n = |number| id(number).to_string();
     let mut expected = vec![
-        format!("invalidations services:{}:::::{ws}", n(1)),
-        format!("invalidations routes:{}:::::{ws}", n(2)),
-        "invalidations router:version".to_owned(),
-        format!("invalidations plugins:rate-limiting::{}:::{ws}", n(1)),
-        "invalidations plugins_iterator:version".to_owned(),
+        format!("invalidations_kong_core_db_cache services:{}:::::{ws}", n(1)),
+        format!("invalidations_kong_core_db_cache routes:{}:::::{ws}", n(2)),
+        "invalidations_kong_core_db_cache router:version".to_owned(),
+        format!("invalidations_kong_core_db_cache plugins:rate-limiting::{}:::{ws}", n(1)),
+        "invalidations_kong_core_db_cache plugins_iterator:version".to_owned(),
         format!("invalidations consumers:{}:::::{ws}", n(4)),
         format!("invalidations consumers:ann:::::{ws}"),
-        format!("invalidations certificates:{}:::::{ws}", n(5)),
-        format!("invalidations snis:{}:::::{ws}", n(6)),
-        "invalidations snis:a.b.test".to_owned(),
-        "invalidations snis:*.b.test".to_owned(),
-        "invalidations snis:a.b.*".to_owned(),
-        format!("invalidations upstreams:{}:::::{ws}", n(7)),
+        format!("invalidations_kong_core_db_cache certificates:{}:::::{ws}", n(5)),
+        format!("invalidations_kong_core_db_cache snis:{}:::::{ws}", n(6)),
+        "invalidations_kong_core_db_cache snis:a.b.test".to_owned(),
+        "invalidations_kong_core_db_cache snis:*.b.test".to_owned(),
+        "invalidations_kong_core_db_cache snis:a.b.*".to_owned(),
+        format!("invalidations_kong_core_db_cache upstreams:{}:::::{ws}", n(7)),
         format!("balancer:upstreams create:{ws}:{}:u", n(7)),
-        format!("invalidations targets:{}:t:80::::{ws}", n(7)),
+        format!("invalidations_kong_core_db_cache targets:{}:t:80::::{ws}", n(7)),
         format!("balancer:targets create:{}", n(7)),
     ];
     expected.sort_unstable();
