@@ -1,5 +1,8 @@
 //! Who the client is said to be, with and without proxies in front that are trusted.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use portcullis_tests::{Gateway, Upstream};
 use serde_json::{Value, json};
 
@@ -55,4 +58,43 @@ fn a_proxy_header_names_the_client_only_where_it_is_asked_for_and_trusted() {
         assert_eq!(headers["x-forwarded-for"], "8.8.8.8, 127.0.0.1", "{settings:?}");
         assert_eq!(headers["x-forwarded-port"], json!(address.port().to_string()), "{settings:?}");
     }
+}
+
+#[test]
+fn a_clients_request_id_passes_where_the_gateway_sends_none() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::build().set("headers_upstream", "off").start();
+    gateway.lead_to(&upstream);
+    assert_eq!(forwarded(&gateway, "", "X-Kong-Request-Id: theirs\r\n")["x-kong-request-id"], "theirs");
+}
+
+#[test]
+fn what_an_upstream_says_to_nginx_stays_behind_and_its_own_gateways_lines_give_way_to_ours() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let upstream = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                asked.push(byte[0]);
+            }
+            let lines = "X-Accel-Redirect: /a\r\nX-Kong-Upstream-Status: 3\r\nX-Kong-Proxy-Latency: 77\r\nX-Other: 1\r\nConnection: close";
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{lines}\r\n\r\n").unwrap();
+        }
+    });
+    let seen = |headers: &str| {
+        let gateway = Gateway::build().set("headers", headers).start();
+        gateway.admin().post("/services", json!({ "name": "up", "url": format!("http://{address}") }));
+        gateway.admin().post("/services/up/routes", json!({ "paths": ["/"] }));
+        let answer = gateway.get("/");
+        ["x-accel-redirect", "x-kong-upstream-status", "x-kong-proxy-latency", "x-other"].map(|name| answer.header(name).map(str::to_owned))
+    };
+    assert_eq!(seen("off"), [None, Some("3".to_owned()), Some("77".to_owned()), Some("1".to_owned())]);
+    let [redirect, status, latency, _] = seen("X-Kong-Upstream-Status, latency_tokens");
+    assert_eq!((redirect, status.as_deref()), (None, Some("200")));
+    assert_ne!(latency.as_deref(), Some("77"));
+    upstream.join().unwrap();
 }

@@ -219,8 +219,19 @@ impl Worker {
         let tokens = &settings.headers;
         // Another gateway's, at the upstream, or what is meant for nginx: rarely there, so one look before any line is touched.
         if headers.iter().any(|(name, _)| matches!(name, [b'x' | b'X', b'-', ..]) && is_for_a_gateway(name)) {
-            for name in KEPT_FROM_CLIENTS {
+            for name in NGINX_ONLY {
                 headers.remove(name);
+            }
+            // Kong's own lines replace those of the upstream, which pass where Kong writes none.
+            for (name, written) in [
+                ("X-Kong-Upstream-Latency", tokens.upstream_latency),
+                ("X-Kong-Proxy-Latency", tokens.proxy_latency),
+                ("X-Kong-Upstream-Status", tokens.upstream_status),
+                ("X-Kong-Request-Id", tokens.request_id),
+            ] {
+                if written {
+                    headers.remove(name);
+                }
             }
         }
         if !request.response_headers.is_empty() {
@@ -348,21 +359,11 @@ fn set_cookie(headers: &mut Headers, cookie: &[u8]) {
     headers.append("Set-Cookie", cookie);
 }
 
-/// What no client sees of an upstream's answer: what Kong answers itself, and what nginx takes as meant for itself.
-const KEPT_FROM_CLIENTS: [&str; 10] = [
-    "X-Kong-Upstream-Latency",
-    "X-Kong-Proxy-Latency",
-    "X-Kong-Upstream-Status",
-    "X-Kong-Request-Id",
-    "X-Accel-Redirect",
-    "X-Accel-Expires",
-    "X-Accel-Buffering",
-    "X-Accel-Charset",
-    "X-Accel-Limit-Rate",
-    "X-Pad",
-];
+/// What nginx takes as meant for itself and keeps from clients.
+const NGINX_ONLY: [&str; 6] =
+    ["X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Buffering", "X-Accel-Charset", "X-Accel-Limit-Rate", "X-Pad"];
 
-/// Whether the beginning is that of one in [`KEPT_FROM_CLIENTS`].
+/// Whether the beginning is that of one in [`NGINX_ONLY`] or of Kong's own.
 fn is_for_a_gateway(name: &[u8]) -> bool {
     ["x-kong-", "x-accel-", "x-pad"]
         .iter()

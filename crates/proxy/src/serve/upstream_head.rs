@@ -82,8 +82,8 @@ pub fn write(out: &mut Vec<u8>, settings: &ProxySettings, request: &Request, hop
         | Known::XForwardedPort
         | Known::XForwardedPath
         | Known::XForwardedPrefix
-        | Known::XRealIp
-        | Known::XKongRequestId => false,
+        | Known::XRealIp => false,
+        Known::XKongRequestId if settings.headers.upstream_request_id => false,
         _ => !(named && named_by_connection(headers, headers.name(line))),
     });
 
