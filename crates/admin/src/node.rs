@@ -15,8 +15,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub const ROBOTS: &str = "/robots.txt";
 /// What `/endpoints` leaves out: what is no endpoint of the API, and what Kong has not, whose list this is.
 const UNLISTED: [&str; 3] = [ROBOTS, bulk::PATH, openapi::PATH];
-/// What `/status` of a node with a database tells beside the body.
-const CONFIGURATION_HASH: &str = "x-portcullis-configuration-hash";
+/// What `/status` tells of a node with a database only where the query asks for it: Kong's answer has none then.
+const CONFIGURATION_HASH: &str = "configuration_hash";
 const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
 const ABOUT: PlainHandler = |admin, _| Box::pin(about(admin));
@@ -104,15 +104,13 @@ async fn status(admin: &Admin, call: &Call) -> Outcome {
         if let Some(copy) = admin.node.copy_served() {
             body["configuration"] = copy;
         }
+        if call.query.has(CONFIGURATION_HASH) {
+            body[CONFIGURATION_HASH] = admin.node.configuration_hash().into();
+        }
     } else if let Some(hash) = admin.store.configuration_hash() {
-        body["configuration_hash"] = hash.into();
+        body[CONFIGURATION_HASH] = hash.into();
     }
-    let answer = Answer::ok(body);
-    // Kong's body has none of a node with a database, and stays Kong's.
-    match admin.node.configuration_hash() {
-        Some(hash) => Ok(answer.header(CONFIGURATION_HASH, hash)),
-        None => Ok(answer),
-    }
+    Ok(Answer::ok(body))
 }
 
 /// In what unit, and with how many digits, bytes are shown.

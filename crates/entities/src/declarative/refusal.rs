@@ -129,6 +129,9 @@ impl Refusal {
 
     /// Indented lines, one a complaint, as the command line shows them.
     pub fn pretty(&self) -> String {
+        if let (false, Some(what)) = (self.readable, self.fields.get("error").and_then(Value::as_str)) {
+            return what.to_owned();
+        }
         let mut lines = Vec::new();
         pretty(&self.fields, 0, &mut lines);
         lines.join("\n")

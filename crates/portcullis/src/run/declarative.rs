@@ -38,9 +38,13 @@ pub async fn load(settings: &Settings, catalog: &Arc<Catalog>, publisher: &Publi
 /// Errors with what `config parse` prints after `Failed parsing:`.
 pub fn read_file(catalog: &Catalog, path: &Path) -> Result<Document, String> {
     let format = Format::of(path)?;
-    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{}: No such file or directory", path.display()),
-        _ => format!("{}: {error}", path.display()),
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        // Named from the root, as Kong does.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match error.kind() {
+            std::io::ErrorKind::NotFound => format!("{}: No such file or directory", path.display()),
+            _ => format!("{}: {error}", path.display()),
+        }
     })?;
     declarative::load(catalog, &text, format, now()).map_err(|refusal| refusal.pretty())
 }

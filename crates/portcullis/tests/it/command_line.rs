@@ -178,5 +178,9 @@ fn declarative_files_are_checked_and_every_complaint_told() {
         "config parse bad.yml -c gate.conf",
         "Failed parsing:\nin 'services':\n  - in entry 1 of 'services':\n    in 'host': required field missing\n    in 'nope': unknown field",
     );
-    gate.fails("config parse absent.yml -c gate.conf", "Failed parsing:\nabsent.yml: No such file or directory");
+    let absent = format!("Failed parsing:\n{}: No such file or directory", gate.path("absent.yml").display());
+    gate.fails("config parse absent.yml -c gate.conf", &absent);
+    gate.write("broken.yml", "services: [");
+    let said = gate.run("config parse broken.yml -c gate.conf");
+    assert!(said.err.starts_with("Error: Failed parsing:\nfailed parsing declarative configuration: "), "{}", said.err);
 }

@@ -92,9 +92,13 @@ async fn parameters(store: &dyn Store, catalog: &Catalog) -> Result<Rows, Failur
 }
 
 pub async fn export(settings: &Settings, path: &str) -> Done {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure(format!("{path} already exists. Will not overwrite it.")),
-        _ => Failure(format!("{path}: {error}")),
+    let failed = |error: std::io::Error| {
+        // Named from the root, as Kong does.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure(format!("{} already exists. Will not overwrite it.", path.display())),
+            _ => Failure(format!("{}: {error}", path.display())),
+        }
     };
     if std::path::Path::new(path).exists() {
         return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
