@@ -45,6 +45,11 @@ pub use violation::Violations;
 /// A checked or unchecked JSON object: what edges pass around.
 pub type Record = serde_json::Map<String, serde_json::Value>;
 
+/// The id of a row; none where it has none that is a UUID.
+pub fn id_of(row: &Record) -> Option<uuid::Uuid> {
+    row.get("id")?.as_str().and_then(|id| uuid::Uuid::try_parse(id).ok())
+}
+
 /// A struct whose fields carry rules; derived with `#[derive(Fields)]`.
 pub trait Fields {
     /// The fields in the order they are declared.

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use portcullis_plugin::{Env, Error, Result, Rows, RowsError, Write};
-use portcullis_schema::Record;
-use serde_json::{Value, json};
-use uuid::Uuid;
+use portcullis_schema::{Record, id_of};
+use serde_json::json;
 
 use super::config::Config;
 use super::remote::Remote;
@@ -212,8 +211,4 @@ fn row(key: &str, value: &str, ttl: Option<u64>) -> Record {
     let mut row = Record::from_iter([("key".to_owned(), json!(key)), ("value".to_owned(), json!(value))]);
     row.extend(ttl.map(|ttl| ("ttl".to_owned(), ttl.into())));
     row
-}
-
-fn id_of(row: &Record) -> Option<Uuid> {
-    row.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok())
 }

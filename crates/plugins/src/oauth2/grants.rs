@@ -5,7 +5,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_plugin::{Answer, Request, Result, RowsError, Write};
-use portcullis_schema::random_text;
+use portcullis_schema::{id_of, random_text};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -467,10 +467,6 @@ fn reference(id: Uuid) -> Value {
 
 fn referenced(row: &Map<String, Value>, field: &str) -> Option<Uuid> {
     row.get(field)?.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
-}
-
-fn id_of(row: &Map<String, Value>) -> Option<Uuid> {
-    row.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
 }
 
 fn record(value: Value) -> Map<String, Value> {

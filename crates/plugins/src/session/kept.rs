@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portcullis_plugin::{Request, Rows, RowsError, Write};
-use portcullis_schema::Record;
+use portcullis_schema::{Record, id_of};
 use serde_json::{Value, json};
 use tracing::warn;
 use uuid::Uuid;
@@ -135,8 +135,4 @@ impl Kept {
 
 fn data_of(row: &Record) -> Option<String> {
     row.get("data")?.as_str().map(str::to_owned)
-}
-
-fn id_of(row: &Record) -> Option<Uuid> {
-    row.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
 }

@@ -90,6 +90,9 @@ fn env_vault() -> ConfigSchema {
 /// Entities whose rows plugins make by themselves, at run time: they are nobody's configuration.
 const MADE_AT_RUN_TIME: [&str; 6] = ["parameters", "workspaces", "oauth2_tokens", "oauth2_authorization_codes", "acme_storage", "sessions"];
 
+/// Fields of a row that say when, not what.
+pub const MOMENTS: [&str; 3] = ["created_at", "updated_at", "ttl"];
+
 /// Whether rows of an entity are configuration, and not made at run time.
 pub fn is_configuration(schema: &Schema) -> bool {
     !MADE_AT_RUN_TIME.contains(&&*schema.name)

@@ -5,10 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_admin::Writer;
 use portcullis_plugin::{Ask, Count, Counting, RowsCall, RowsError, RowsPage, Write};
-use portcullis_schema::{ApiError, Catalog, Op, Record, Schema};
+use portcullis_schema::{ApiError, Catalog, Op, Record, Schema, id_of};
 use portcullis_store::counters::{Counted, Counter};
 use portcullis_store::{ChangeSet, Expected, Filter, Key, Operation, Store, StoreError};
-use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout_at;
 use uuid::Uuid;
@@ -119,10 +118,6 @@ fn counter(count: Count) -> Counter {
     let Count { identifier, period, start, service, route, by, bound, lives } = count;
     let (service, route) = (service.unwrap_or_default(), route.unwrap_or_default());
     Counter { identifier, period, start, service, route, by, bound, lives }
-}
-
-fn id_of(row: &Record) -> Option<Uuid> {
-    row.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok())
 }
 
 fn refused(error: ApiError) -> RowsError {

@@ -13,7 +13,7 @@ use portcullis_entities::targets::Target;
 use portcullis_entities::upstreams::Upstream;
 use portcullis_entities::vaults::Vault;
 use portcullis_plugin::{Entry, Env, Instance};
-use portcullis_schema::{Catalog, Record, Schema};
+use portcullis_schema::{Catalog, Record, Schema, id_of};
 use portcullis_store::{Change, Filter, Store, StoreError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -443,10 +443,6 @@ pub fn has_a_part(entries: &[Entry], entity: &str) -> bool {
 
 fn upstream_of(record: &Record) -> Option<Uuid> {
     record.get("upstream")?.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
-}
-
-fn id_of(record: &Record) -> Option<Uuid> {
-    record.get("id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
 }
 
 fn read<T: DeserializeOwned>(record: Option<&Record>) -> Option<T> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use portcullis_entities::declarative::Document;
-use portcullis_schema::{Catalog, Kind, Record, Schema};
+use portcullis_schema::{Catalog, Kind, Record, Schema, id_of};
 use portcullis_store::{ChangeSet, Operation};
 use serde_json::Value;
 use uuid::Uuid;
@@ -22,8 +22,6 @@ use crate::run::{catalog, last_good, lua, stores};
 
 /// Exit code of `diff` when something differs.
 const DIFFERS: u8 = 2;
-/// Fields that say when, not what.
-const MOMENTS: [&str; 3] = ["created_at", "updated_at", "ttl"];
 
 /// One row that is to be made, changed or taken away.
 struct Step {
@@ -152,10 +150,6 @@ async fn apply(terminal: Terminal, stores: &stores::Stores, catalog: &Arc<Catalo
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn id_of(row: &Record) -> Option<Uuid> {
-    row.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok())
-}
-
 /// What a row is called: the value of the field that the Admin API finds it by.
 fn name_of(schema: &Schema, row: &Record) -> Option<String> {
     schema.endpoint_key.and_then(|key| row.get(key)).and_then(Value::as_str).map(str::to_owned)
@@ -247,7 +241,7 @@ fn adopt_ids(found: &Rows, wanted: &mut Rows) {
 
 /// Fields in which two rows differ; null and absent are one.
 fn changed_fields(schema: &Schema, before: &Record, after: &Record) -> Vec<String> {
-    let counts = |name: &str| !MOMENTS.contains(&name) && schema.field(name).is_some_and(|field| !field.transient);
+    let counts = |name: &str| !catalog::MOMENTS.contains(&name) && schema.field(name).is_some_and(|field| !field.transient);
     let names = schema.fields.iter().map(|(name, _)| name.to_string()).filter(|name| counts(name));
     let value = |row: &Record, name: &str| row.get(name).cloned().map(without_nulls).unwrap_or_default();
     names.filter(|name| value(before, name) != value(after, name)).collect()

@@ -10,14 +10,13 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use portcullis_plugins::http_client::{self, HttpClient};
-use portcullis_schema::{Catalog, Record, Schema};
+use portcullis_schema::{Catalog, Record, Schema, id_of};
 use portcullis_store::Operation;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::Failure;
 use super::database::Rows;
-use super::difference::id_of;
 use crate::conf::Settings;
 use crate::run::catalog::{is_configuration, is_exported};
 

@@ -12,8 +12,7 @@ use portcullis_schema::Record;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Fields that say when, not what.
-const MOMENTS: [&str; 3] = ["created_at", "updated_at", "ttl"];
+use crate::run::catalog::MOMENTS;
 
 /// Which rows there are, each as a few bytes.
 #[derive(Default)]

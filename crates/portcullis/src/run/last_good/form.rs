@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use portcullis_schema::{Catalog, Record, Schema};
+use portcullis_schema::{Catalog, Record, Schema, id_of};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -208,10 +208,6 @@ impl Parsed<'_> {
         let State { number, taken, .. } = self.states[at];
         Ok(Copy { number, taken, workspace: self.workspace, rows: found })
     }
-}
-
-pub fn id_of(row: &Record) -> Option<Uuid> {
-    row.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok())
 }
 
 /// Reads lines, parts of many side by side.

@@ -112,7 +112,7 @@ struct Newest {
 
 /// What has been kept so far.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     rows: Fingerprint,
     newest: Option<Newest>,
 }
@@ -204,7 +204,7 @@ impl Keeper {
 }
 
 /// Moves a whole file to its place, unless the newest copy says the same and stands for itself.
-fn finish(copies: &Copies, whole: Whole, rows: Fingerprint) -> Result<Kept, String> {
+pub(super) fn finish(copies: &Copies, whole: Whole, rows: Fingerprint) -> Result<Kept, String> {
     let hash = rows.text();
     let mut number = 1;
     if let Some((first, path)) = copies.files().into_iter().next() {

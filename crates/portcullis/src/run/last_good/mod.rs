@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use portcullis_schema::{Catalog, Record, Schema};
+use portcullis_schema::{Catalog, Record, Schema, id_of};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -145,7 +145,7 @@ impl Whole {
 
     fn rows(&mut self, schema: &Schema, rows: &[Record], hash: &mut fingerprint::Fingerprint) {
         for row in rows {
-            if let Some(id) = form::id_of(row) {
+            if let Some(id) = id_of(row) {
                 hash.put(&schema.name, id, row);
                 self.lines.put(&schema.name, row, &mut self.text);
             }

@@ -89,6 +89,28 @@ fn what_was_appended_is_a_copy_of_its_own() {
 }
 
 #[test]
+fn the_same_again_is_no_copy_of_its_own() {
+    let (home, catalog) = (tempfile::tempdir().unwrap(), catalog::of(&[]));
+    let copies = Copies::new(home.path(), 5);
+    let keep = |host: &str| {
+        let (schema, row) = row(&catalog, "services", json!({ "id": Uuid::nil(), "host": host }));
+        let (mut whole, mut hash) = (Whole::begin(&copies, Uuid::max()).unwrap(), Fingerprint::default());
+        whole.rows(&schema, &[row], &mut hash);
+        keeper::finish(&copies, whole, hash).map(drop).unwrap();
+        numbers(&copies)
+    };
+    assert_eq!(keep("a.test"), [1]);
+    assert_eq!(keep("a.test"), [1]);
+    assert_eq!(keep("b.test"), [2, 1]);
+    // What stands behind a seal without one of its own makes the file no base to go on from: it is written anew.
+    let (_, newest) = copies.list().remove(0);
+    let whole = fs::read(&newest).unwrap();
+    fs::write(&newest, [whole.as_slice(), b"x\n"].concat()).unwrap();
+    assert_eq!(copies.newest(&catalog).unwrap().number, 2);
+    assert_eq!(keep("b.test")[0], 3);
+}
+
+#[test]
 fn a_damaged_copy_is_passed_over_for_the_one_before() {
     let (home, catalog) = (tempfile::tempdir().unwrap(), catalog::of(&[]));
     let copies = Copies::new(home.path(), 5);
@@ -210,7 +232,7 @@ async fn of_a_large_configuration_only_what_changes_is_written() {
     let mut take = |schema: &Arc<Schema>, rows: Vec<Record>| {
         held += rows.len();
         for row in &rows {
-            hash.put(&schema.name, form::id_of(row).unwrap(), row);
+            hash.put(&schema.name, id_of(row).unwrap(), row);
         }
     };
     store.everything(std::slice::from_ref(&schema), &mut take).await.unwrap();
