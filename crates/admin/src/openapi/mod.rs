@@ -164,9 +164,12 @@ fn responses() -> Value {
     let page = || json!({ "schema": { "type": "string" } });
     let mut bad = error("The request makes no sense, or the record breaks its schema.");
     bad["content"]["text/html"] = page();
+    // Plugins' own endpoints say it without a body, which becomes nginx' page, as in Kong.
+    let mut absent = error("There is no such row or path.");
+    absent["content"]["text/html"] = page();
     json!({
         "BadRequest": bad,
-        "NotFound": error("There is no such row or path."),
+        "NotFound": absent,
         "NotAllowed": error("The path has no such method, or this node has no database to write to."),
         "Conflict": error("Another row has that value of a unique field."),
         "PreconditionFailed": error("The row is not as `If-Match` expects it. Nothing was changed."),
